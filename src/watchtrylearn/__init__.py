@@ -1,0 +1,1 @@
+"""Watch, try, learn: few-shot robot learning from one demonstration, own trials and yes or no."""

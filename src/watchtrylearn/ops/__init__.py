@@ -1,0 +1,1 @@
+"""Pure maths, written for one example and tested by hand numbers."""

@@ -1,0 +1,77 @@
+"""Suites: families of tasks with worlds to attempt them in. This module holds the protocol and the registry.
+
+To bring your own robot, implement ``Suite`` (a page; see ``examples/``): nothing else in the library needs to
+know about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import gymnasium
+
+from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
+
+
+@runtime_checkable
+class Suite(Protocol):
+    """Tasks and the worlds to attempt them in.
+
+    ``worlds(tasks, seeds)`` returns a ``gymnasium.vector.VectorEnv`` whose world ``i`` is ``tasks[i]`` in scene
+    ``seeds[i]``; the same task and seed is the same scene, always. Its observation space is a ``Dict`` of the
+    channels of ``spec``. ``reset()`` starts every world in its scene, and ``step`` reports, per world,
+    ``info["success"]`` (bool: achieved at this step) and optionally ``info["diverged"]`` (bool: physics broke
+    down), ``info["terms"]`` (dict of name -> (world,) floats) and, from ``reset``,
+    ``info["initial_state"]`` ((world, state) the full simulator state).
+    A world that has ended (``terminated | truncated``) is ignored from then on, whatever it does.
+    """
+
+    name: str
+    spec: Spec
+
+    def tasks(self, split: Split) -> list[Task]:
+        """The tasks of a split, always the same in the same order."""
+
+    def worlds(self, tasks: Sequence[Task], seeds: Sequence[int]) -> gymnasium.vector.VectorEnv:
+        """One world per task, in the scenes given by ``seeds``."""
+
+
+@runtime_checkable
+class Demonstrator(Protocol):
+    """A suite that can demonstrate its own tasks (a scripted expert)."""
+
+    def demonstrate(self, task: Task, seed: int) -> Episode:
+        """One successful demonstration in scene ``seed``; raises ``WtlError`` if the expert fails there."""
+
+    def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
+        """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
+
+
+_SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
+    "toy": "watchtrylearn.suites.toy",
+    "tabletop": "watchtrylearn.suites.tabletop",
+}
+
+
+def suite_names() -> list[str]:
+    return sorted(_SUITES)
+
+
+def make_suite(name: str) -> Suite:
+    """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
+    if name not in _SUITES:
+        near = difflib.get_close_matches(name, _SUITES, n=1, cutoff=0.0)[0]
+        raise WtlError(f"unknown suite {name!r}; did you mean {near!r}? (known: {', '.join(suite_names())})")
+    try:
+        module = importlib.import_module(_SUITES[name])
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("mujoco", "mujoco_warp", "av"):
+            raise WtlError(
+                f"suite {name!r} needs {error.name}, which is not installed: pip install 'watchtrylearn[sim]'"
+            ) from error
+        raise
+    suite: Suite = module.make()
+    return suite

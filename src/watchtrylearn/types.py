@@ -1,0 +1,342 @@
+"""The five nouns of the library: Task, Episode, Context, Policy, Learner (and the Spec they share).
+
+Suites and learners meet only here, so N suites and M methods cost N + M.
+
+Array conventions
+-----------------
+NumPy holds what happened (episodes, worlds); torch holds what is learned from (padded, masked batches).
+Named dimensions: ``task`` (one context each), ``shot`` (episodes of one kind in a context), ``time``
+(control steps), ``world`` (parallel simulations), ``size`` (numbers in one observation), ``act`` (numbers in
+one action). Episodes are time-major and store the observation *before* each action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+Split = Literal["train", "val", "test"]
+Kind = Literal["demo", "trial"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+STATE = "state"  # the robot itself (LeRobot: observation.state)
+ENVIRONMENT = "environment_state"  # everything around it (LeRobot: observation.environment_state)
+
+Scalar = str | int | float | bool
+Observation = Mapping[str, np.ndarray]  # channel name -> (world, size)
+
+
+class WtlError(Exception):
+    """A problem the user can act on: one clear sentence; the command line exits with status 2."""
+
+
+# ---------------------------------------------------------------------------------------------------- spec
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One named vector: what each number is, and the range outside which a recording is refused.
+
+    ``low`` and ``high`` are per number, in the unit of the number (metres, radians, 0..1).
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.low) == len(self.high):
+            raise WtlError(
+                f"a channel needs one low and one high per name, got {len(self.names)} names, "
+                f"{len(self.low)} lows and {len(self.high)} highs"
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What every episode of a suite looks like: channels, rate, horizon and what the numbers mean.
+
+    Attributes:
+        fps: control steps per second.
+        horizon: most control steps in an episode.
+        observation: the channels, by name; ``"state"`` is the robot, ``"environment_state"`` the rest.
+        action: what the policy commands.
+        entities: how many things ``environment_state`` lists, each with the same numbers, one after the
+            other (0: it has no such structure). A slot keeps its meaning within a task ("object A").
+        position: the first ``position`` numbers of ``state`` and of each entity are positions in one common
+            frame (0: they are not).
+        commands_state: the action is the desired value of the first ``action.size`` numbers of ``state``
+            (position control, as in the papers' gripper).
+    """
+
+    fps: int
+    horizon: int
+    observation: Mapping[str, Channel]
+    action: Channel
+    entities: int = 0
+    position: int = 0
+    commands_state: bool = False
+
+    def __post_init__(self) -> None:
+        if STATE not in self.observation:
+            raise WtlError(f"a spec needs the observation channel {STATE!r}, got {sorted(self.observation)}")
+        if self.entities and self.environment_size % self.entities:
+            raise WtlError(
+                f"environment_state has {self.environment_size} numbers, not a multiple of {self.entities} entities"
+            )
+
+    @property
+    def state_size(self) -> int:
+        return self.observation[STATE].size
+
+    @property
+    def environment_size(self) -> int:
+        return self.observation[ENVIRONMENT].size if ENVIRONMENT in self.observation else 0
+
+    @property
+    def entity_size(self) -> int:
+        return self.environment_size // self.entities if self.entities else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Spec:
+        def channel(entry: Mapping[str, Any]) -> Channel:
+            return Channel(tuple(entry["names"]), tuple(entry["low"]), tuple(entry["high"]))
+
+        known = {f.name for f in dataclasses.fields(Spec)} - {"observation", "action"}
+        return Spec(
+            observation={name: channel(entry) for name, entry in value["observation"].items()},
+            action=channel(value["action"]),
+            **{name: value[name] for name in known if name in value},
+        )
+
+    def differences(self, other: Spec) -> list[str]:
+        """Every field in which two specs disagree, as ``"field: this, not that"`` (bounds are not compared)."""
+        found = [
+            f"{name}: {getattr(self, name)}, not {getattr(other, name)}"
+            for name in ("fps", "horizon", "entities", "position", "commands_state")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        for name in sorted(set(self.observation) | set(other.observation)):
+            mine, theirs = (s.observation[name].size if name in s.observation else 0 for s in (self, other))
+            if mine != theirs:
+                found.append(f"observation.{name}: {mine} numbers, not {theirs}")
+        if self.action.size != other.action.size:
+            found.append(f"action: {self.action.size} numbers, not {other.action.size}")
+        return found
+
+
+# ---------------------------------------------------------------------------------------------------- task
+
+
+@dataclass(frozen=True)
+class Task:
+    """One variation of a family: what must be achieved, with which objects.
+
+    ``name`` is unique within the suite; ``sentence`` is what a person would say ("push the mug into the
+    bowl"); ``parameters`` are JSON scalars that determine the task completely.
+    """
+
+    suite: str
+    family: str
+    name: str
+    split: Split
+    sentence: str
+    parameters: tuple[tuple[str, Scalar], ...] = ()
+
+    def __getitem__(self, key: str) -> Scalar:
+        for name, value in self.parameters:
+            if name == key:
+                return value
+        raise KeyError(f"task {self.name} has no parameter {key!r}; it has {[n for n, _ in self.parameters]}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "parameters": dict(self.parameters)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Task:
+        return Task(**{**value, "parameters": tuple(value["parameters"].items())})
+
+
+# ------------------------------------------------------------------------------------------------- episode
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One attempt at a task, time-major.
+
+    Attributes:
+        task, kind: which task; a demonstration or the robot's own trial.
+        seed: the scene: the same task and seed is the same scene, always.
+        observation: channel -> (time, size), before each action.
+        action: (time, act), what the demonstrator or the policy intended.
+        reward: (time,), received after each action.
+        success: did the attempt achieve the task (the yes or no).
+        diverged: the physics broke down; such an episode is a failure and never training data.
+        executed: (time, act) what reached the robot where that differs from ``action`` (disturbances
+            injected while demonstrating), else None.
+        initial_state: the full simulator state at the start; empty if the suite has none.
+        terms: named success terms at the end of the episode, for the log.
+    """
+
+    task: Task
+    kind: Kind
+    seed: int
+    observation: Mapping[str, Float[np.ndarray, "time _"]]
+    action: Float[np.ndarray, "time act"]
+    reward: Float[np.ndarray, "time"]
+    success: bool
+    diverged: bool = False
+    executed: Float[np.ndarray, "time act"] | None = None
+    initial_state: Float[np.ndarray, "_"] = field(default_factory=lambda: np.zeros(0))
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def problems(self, spec: Spec) -> list[str]:
+        """What is wrong with the numbers, each naming field and step; empty when the episode is sound."""
+        found: list[str] = []
+        if len(self) == 0:
+            return ["the episode has no steps"]
+        if len(self) > spec.horizon:
+            found.append(f"{len(self)} steps, more than the horizon of {spec.horizon}")
+        checks: list[tuple[str, np.ndarray | None, Channel]] = [("action", self.action, spec.action)]
+        checks += [(f"observation.{n}", self.observation.get(n), c) for n, c in spec.observation.items()]
+        for name, values, channel in checks:
+            found += _channel_problems(name, values, channel, len(self))
+        if self.reward.shape != (len(self),):
+            found.append(f"reward: shape {self.reward.shape}, expected ({len(self)},)")
+        elif not np.isfinite(self.reward).all():
+            found.append(f"reward: not a finite number at step {int(np.argmin(np.isfinite(self.reward)))}")
+        return found
+
+
+def _channel_problems(name: str, values: np.ndarray | None, channel: Channel, steps: int) -> list[str]:
+    if values is None:
+        return [f"{name}: missing"]
+    if values.shape != (steps, channel.size):
+        return [f"{name}: shape {values.shape}, expected ({steps}, {channel.size})"]
+    bad = ~np.isfinite(values)
+    if bad.any():
+        step, column = np.argwhere(bad)[0]
+        return [f"{name}: {channel.names[column]} is {values[step, column]} at step {step}"]
+    slack = 1e-5 * (1.0 + np.abs(np.asarray(channel.high)))
+    outside = (values < np.asarray(channel.low) - slack) | (values > np.asarray(channel.high) + slack)
+    if outside.any():
+        step, column = np.argwhere(outside)[0]
+        return [
+            f"{name}: {channel.names[column]} is {values[step, column]:.4g} at step {step}, "
+            f"outside [{channel.low[column]:.4g}, {channel.high[column]:.4g}]"
+        ]
+    return []
+
+
+# ------------------------------------------------------------------------------------------------- context
+
+
+@dataclass(frozen=True)
+class Context:
+    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
+
+    demos: Sequence[Episode] = ()
+    trials: Sequence[Episode] = ()
+
+    def with_trial(self, trial: Episode) -> Context:
+        """This evidence and one more attempt (its ``success`` is the yes or no)."""
+        return Context(tuple(self.demos), (*self.trials, trial))
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Episodes as tensors, padded in time to a common length; ``length`` 0 marks an absent episode.
+
+    The leading dimensions ``*batch`` are ``(episode,)`` in a store, ``(task, shot)`` in a context,
+    ``(task,)`` for queries.
+    """
+
+    observation: Mapping[str, Float[torch.Tensor, "*batch time _"]]
+    action: Float[torch.Tensor, "*batch time act"]
+    reward: Float[torch.Tensor, "*batch time"]
+    success: Float[torch.Tensor, "*batch"]
+    length: Int[torch.Tensor, "*batch"]
+
+    @property
+    def mask(self) -> Bool[torch.Tensor, "*batch time"]:
+        """True where a step exists."""
+        return torch.arange(self.action.shape[-2], device=self.length.device) < self.length[..., None]
+
+    def __getitem__(self, index: Any) -> EpisodeBatch:
+        return EpisodeBatch(
+            {name: value[index] for name, value in self.observation.items()},
+            self.action[index],
+            self.reward[index],
+            self.success[index],
+            self.length[index],
+        )
+
+
+@dataclass(frozen=True)
+class ContextBatch:
+    """Contexts of several tasks side by side: ``demos`` (task, demo, ...) and ``trials`` (task, trial, ...)."""
+
+    demos: EpisodeBatch
+    trials: EpisodeBatch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame)."""
+
+    context: ContextBatch
+    query: EpisodeBatch
+    frames: Int[torch.Tensor, "task frame"]
+
+
+# --------------------------------------------------------------------------------------- policy and learner
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in a batch of worlds at once. It may keep state between ``reset`` and the end of the episodes."""
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> None:
+        """Begin one episode per world; world ``i`` draws all its randomness from ``rngs[i]``."""
+
+    def act(self, observation: Observation) -> Float[np.ndarray, "world act"]:
+        """The next action of every world, from channel -> (world, size)."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
+
+    name: str
+    spec: Spec
+
+    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """The meta-training loss and named parts of it for the log."""
+
+    def adapt(self, context: Context | Sequence[Context]) -> Policy:
+        """A policy for one world per context."""
+
+    def explore(self, context: Context | Sequence[Context]) -> Policy:
+        """A policy that gathers diverse trials (a stochastic version of ``adapt`` in most methods)."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is equal for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
