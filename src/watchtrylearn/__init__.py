@@ -1,1 +1,103 @@
-"""Watch, try, learn: few-shot robot learning from one demonstration, own trials and yes or no."""
+"""Watch, try, learn: few-shot robot learning from one demonstration, own trials and yes or no.
+
+    import watchtrylearn as wtl
+
+    suite = wtl.make_suite("tabletop")
+    task = suite.tasks("test")[0]
+    demo = suite.demonstrate(task, seed=0)
+    learner = wtl.load("runs/demo/watch_try_learn")
+    context = wtl.Context(demos=[demo])
+    trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
+    retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
+"""
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the names below are, for type checkers and editors
+    from watchtrylearn.data.batches import collate, gather, stack
+    from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+    from watchtrylearn.data.store import EpisodeStore
+    from watchtrylearn.learners import learner_names, load, make_learner
+    from watchtrylearn.learners.bc import BCConfig
+    from watchtrylearn.learners.one_shot import OneShotConfig
+    from watchtrylearn.learners.trials_only import TrialsOnlyConfig
+    from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
+    from watchtrylearn.nn.task_net import NetConfig
+    from watchtrylearn.protocol import Attempt, Scene, evaluate
+    from watchtrylearn.rollout import rollout
+    from watchtrylearn.suites import Suite, make_suite, suite_names
+    from watchtrylearn.train import TrainConfig, fit
+    from watchtrylearn.types import Channel, Context, Episode, Learner, Observation, Policy, Spec, Task, WtlError
+
+_HOME = {
+    "collate": "data.batches",
+    "gather": "data.batches",
+    "stack": "data.batches",
+    "EpisodeTable": "data.sampling",
+    "PairIndex": "data.sampling",
+    "Sampling": "data.sampling",
+    "EpisodeStore": "data.store",
+    "learner_names": "learners",
+    "load": "learners",
+    "make_learner": "learners",
+    "BCConfig": "learners.bc",
+    "OneShotConfig": "learners.one_shot",
+    "TrialsOnlyConfig": "learners.trials_only",
+    "WatchTryLearnConfig": "learners.watch_try_learn",
+    "NetConfig": "nn.task_net",
+    "Attempt": "protocol",
+    "Scene": "protocol",
+    "evaluate": "protocol",
+    "rollout": "rollout",
+    "Suite": "suites",
+    "make_suite": "suites",
+    "suite_names": "suites",
+    "TrainConfig": "train",
+    "fit": "train",
+    "Channel": "types",
+    "Context": "types",
+    "Episode": "types",
+    "Learner": "types",
+    "Observation": "types",
+    "Policy": "types",
+    "Spec": "types",
+    "Task": "types",
+    "WtlError": "types",
+}
+
+__version__ = version("watchtrylearn")
+__all__ = [  # noqa: PLE0604, F822 (defined on first use)
+    "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
+    "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
+    "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
+    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "rollout", "stack",
+    "suite_names",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use: importing torch takes seconds, and ``wtl --help`` needs none of it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """``rollout`` is a function and the module it lives in: importing the module must not hide the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,6 +22,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+
+from watchtrylearn.errors import WtlError as WtlError
 
 Split = Literal["train", "val", "test"]
 Kind = Literal["demo", "trial"]
@@ -31,10 +34,6 @@ ENVIRONMENT = "environment_state"  # everything around it (LeRobot: observation.
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, size)
-
-
-class WtlError(Exception):
-    """A problem the user can act on: one clear sentence; the command line exits with status 2."""
 
 
 # ---------------------------------------------------------------------------------------------------- spec
@@ -109,12 +108,26 @@ class Spec:
         return self.environment_size // self.entities if self.entities else 0
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """JSON values; an infinite bound becomes the text ``"inf"`` or ``"-inf"`` (JSON has no infinity)."""
+
+        def channel(value: Channel) -> dict[str, Any]:
+            bounds = {
+                name: [x if math.isfinite(x) else str(x) for x in getattr(value, name)]
+                for name in ("low", "high")
+            }
+            return {"names": list(value.names), **bounds}
+
+        return {
+            **dataclasses.asdict(self),
+            "observation": {name: channel(value) for name, value in self.observation.items()},
+            "action": channel(self.action),
+        }
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Spec:
         def channel(entry: Mapping[str, Any]) -> Channel:
-            return Channel(tuple(entry["names"]), tuple(entry["low"]), tuple(entry["high"]))
+            low, high = (tuple(float(x) for x in entry[name]) for name in ("low", "high"))
+            return Channel(tuple(entry["names"]), low, high)
 
         known = {f.name for f in dataclasses.fields(Spec)} - {"observation", "action"}
         return Spec(
@@ -174,7 +187,7 @@ class Task:
 # ------------------------------------------------------------------------------------------------- episode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
     """One attempt at a task, time-major.
 
@@ -248,7 +261,7 @@ def _channel_problems(name: str, values: np.ndarray | None, channel: Channel, st
 # ------------------------------------------------------------------------------------------------- context
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
 
@@ -260,7 +273,7 @@ class Context:
         return Context(tuple(self.demos), (*self.trials, trial))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpisodeBatch:
     """Episodes as tensors, padded in time to a common length; ``length`` 0 marks an absent episode.
 
@@ -289,7 +302,7 @@ class EpisodeBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContextBatch:
     """Contexts of several tasks side by side: ``demos`` (task, demo, ...) and ``trials`` (task, trial, ...)."""
 
@@ -297,7 +310,7 @@ class ContextBatch:
     trials: EpisodeBatch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame)."""
 
@@ -321,11 +334,23 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Learner(Protocol):
-    """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
+class Adaptive(Protocol):
+    """Whatever turns evidence into a policy: all that evaluation asks of a method."""
 
     name: str
+
+    def adapt(self, context: Sequence[Context]) -> Policy:
+        """A policy for one world per context."""
+
+
+@runtime_checkable
+class Learner(Adaptive, Protocol):
+    """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
+
     spec: Spec
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Takes what it needs from the training episodes before the first step (scaling)."""
 
     def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
         """The meta-training loss and named parts of it for the log."""

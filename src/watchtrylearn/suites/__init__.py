@@ -22,7 +22,8 @@ class Suite(Protocol):
 
     ``worlds(tasks, seeds)`` returns a ``gymnasium.vector.VectorEnv`` whose world ``i`` is ``tasks[i]`` in scene
     ``seeds[i]``; the same task and seed is the same scene, always. Its observation space is a ``Dict`` of the
-    channels of ``spec``. ``reset()`` starts every world in its scene, and ``step`` reports, per world,
+    channels of ``spec``, and it carries the attributes ``tasks``, ``seeds`` and ``episode_spec`` (= ``spec``).
+    ``reset()`` starts every world in its scene, and ``step`` reports, per world,
     ``info["success"]`` (bool: achieved at this step) and optionally ``info["diverged"]`` (bool: physics broke
     down), ``info["terms"]`` (dict of name -> (world,) floats) and, from ``reset``,
     ``info["initial_state"]`` ((world, state) the full simulator state).

@@ -1,0 +1,89 @@
+"""Frozen dataclass configs to JSON and back, and changing one field by its dotted name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from watchtrylearn.types import WtlError
+
+Config = TypeVar("Config")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The known word that ``word`` was probably meant to be."""
+    return difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
+
+
+def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config:
+    """The inverse of ``dataclasses.asdict`` for nested config dataclasses.
+
+    Raises ``WtlError`` naming ``where`` and the field for an unknown field (with the nearest right one) or a value
+    of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
+    built: dict[str, Any] = {}
+    for key, entry in value.items():
+        if key not in fields:
+            raise WtlError(f"{where} has no option {key!r}; did you mean {nearest(key, fields)!r}?")
+        built[key] = _field(hints[key], entry, f"{where}.{key}")
+    return cls(**built)
+
+
+def override(config: Config, assignments: Sequence[str], where: str) -> Config:
+    """The config with ``"dotted.name=value"`` assignments applied; values are JSON, or text where that fails."""
+    changed = dataclasses.asdict(typing.cast(Any, config))
+    for assignment in assignments:
+        name, found, text = assignment.partition("=")
+        if not found:
+            raise WtlError(f"expected NAME=VALUE, got {assignment!r}")
+        *path, last = name.strip().split(".")
+        node = changed
+        for part in path:
+            node = _enter(node, part, where)
+        if last not in node:
+            raise WtlError(f"{where} has no option {name!r}; did you mean {nearest(last, list(node))!r}?")
+        try:
+            node[last] = json.loads(text)
+        except json.JSONDecodeError:
+            node[last] = text
+    return from_json(type(config), changed, where)
+
+
+def _enter(node: Any, part: str, where: str) -> Any:
+    if not isinstance(node, dict) or part not in node:
+        known = list(node) if isinstance(node, dict) else []
+        hint = f"; did you mean {nearest(part, known)!r}?" if known else ""
+        raise WtlError(f"{where} has no option {part!r}{hint}")
+    return node[part]
+
+
+def _field(hint: Any, entry: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(entry, Mapping):
+            raise WtlError(f"{where} must be a group of options, got {entry!r}")
+        return from_json(hint, entry, where)
+    return _plain(hint, entry, where)
+
+
+def _plain(hint: Any, entry: Any, where: str) -> Any:
+    """A scalar, a tuple of them, or an optional one; whole numbers pass for floats."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(entry, list | tuple):
+        item = arguments[0]
+        return tuple(_plain(item, each, where) for each in entry)
+    if origin is typing.Literal and entry in arguments:
+        return entry
+    if origin is types.UnionType and (entry is None or type(entry) in arguments):
+        return entry
+    if hint is float and type(entry) in (int, float):
+        return float(entry)
+    if hint in (int, str, bool) and type(entry) is hint:
+        return entry
+    raise WtlError(f"{where} must be {getattr(hint, '__name__', hint)}, got {entry!r}")
