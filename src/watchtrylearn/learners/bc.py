@@ -1,0 +1,58 @@
+"""Behaviour cloning: one policy for all tasks, deaf to the context.
+
+Paper: the "BC across all tasks (no meta-learning)" baseline of Watch-Try-Learn (slides; the authors' released
+code obtains it with ``ignore_embedding=True``). It imitates every demonstration of every training task from the
+observation alone, so at best it learns what demonstrations have in common.
+
+What we changed: the shared network (``nn.task_net``) instead of two layers of 100; see docs/learners/bc.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from watchtrylearn.data.sampling import Sampling
+from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
+from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+
+
+@dataclass(frozen=True)
+class BCConfig:
+    """``sampling`` asks for no context at all."""
+
+    net: NetConfig = field(default_factory=NetConfig)
+    sampling: Sampling = field(default_factory=lambda: Sampling(demos=(1.0,), trials=(1.0,)))
+
+
+class BC(nn.Module):
+    """Imitates every demonstration, whatever the task."""
+
+    name = "bc"
+
+    def __init__(self, config: BCConfig, spec: Spec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.net = TaskNet(config.net, spec)
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Takes the scaling from the training episodes."""
+        self.net.scaling.fit(episodes, self.config.net.chunk)
+
+    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """-log p(action | observation), the target chosen without evidence."""
+        return self.net.loss(batch)
+
+    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The same policy for every context."""
+        return ChunkPolicy(self.net, [Context() for _ in listed(context)])
+
+    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The same policy, sampled: what a robot that was shown nothing can do to gather trials."""
+        return ChunkPolicy(self.net, [Context() for _ in listed(context)], stochastic=True)
+

@@ -1,0 +1,63 @@
+"""Acting with a ``TaskNet``: decide the target once, then carry out chunks of actions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from watchtrylearn.data.batches import collate
+from watchtrylearn.nn.encoders import Belief
+from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.ops.mixture import pick_component
+from watchtrylearn.types import STATE, Context, Observation, WtlError
+
+
+class ChunkPolicy:
+    """Acts with a ``TaskNet`` in one world per context: decides the target once, then carries out chunks.
+
+    With ``stochastic`` the target and the mixture component are sampled (diverse trials), else the most likely
+    ones are taken. Every world draws from its own generator.
+    """
+
+    def __init__(self, net: TaskNet, contexts: Sequence[Context], stochastic: bool = False) -> None:
+        self.net, self.stochastic = net, stochastic
+        self.context = collate(contexts, net.spec)
+        self.worlds = len(contexts)
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> None:
+        if len(rngs) != self.worlds:
+            raise WtlError(f"the policy was adapted to {self.worlds} contexts but runs in {len(rngs)} worlds")
+        self.rngs, self.step = list(rngs), 0
+        self.belief: Belief | None = None
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> Float[np.ndarray, "world act"]:
+        seen = {name: torch.as_tensor(np.asarray(value), dtype=torch.float32) for name, value in observation.items()}
+        if self.belief is None:
+            self.belief = self.net.infer(self.context, seen)
+            self.target = pick_component(self.belief.target_logits, self._uniform())
+        if self.step % self.net.config.execute == 0:
+            self.chunk = self._plan(self.belief, seen)
+        action = self.chunk[:, self.step % self.net.config.execute]
+        self.step += 1
+        spec = self.net.spec.action
+        return np.clip(action.numpy().astype(np.float64), spec.low, spec.high)
+
+    def _plan(self, belief: Belief, seen: dict[str, torch.Tensor]) -> Float[torch.Tensor, "world chunk act"]:
+        now = {name: value[:, None] for name, value in seen.items()}
+        time = torch.full((self.worlds, 1), self.step / self.net.spec.horizon)
+        logits, mean = self.net.actions(belief, self.target, now, time)
+        component = pick_component(logits[:, 0], self._uniform())
+        chunk = mean[torch.arange(self.worlds), 0, component]
+        return self.net.scaling.actions_out(chunk, seen[STATE][:, None])
+
+    def _uniform(self) -> Float[torch.Tensor, "world"] | None:
+        if not self.stochastic:
+            return None
+        return torch.tensor([rng.random() for rng in self.rngs], dtype=torch.float32)
+
+
+def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
+    """One context or several, as several."""
+    return [context] if isinstance(context, Context) else context

@@ -1,0 +1,62 @@
+"""Trials only: learn a task from one's own attempts and their outcomes, without a demonstration.
+
+Paper: the "meta-reinforcement learning (only use trials)" row of the Watch-Try-Learn slides: the retrial policy
+with the demonstration taken away. The first attempt knows nothing; later ones know what was tried and whether it
+succeeded. Its training trials come from a policy that saw no demonstration either (``bc``), as its own will at
+test time.
+
+What we changed (docs/learners/trials_only.md): any number of trials; the shared network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from watchtrylearn.data.sampling import Sampling
+from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
+from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+
+
+@dataclass(frozen=True)
+class TrialsOnlyConfig:
+    """``sampling`` asks for no demonstration and for 0 to 3 trials in the query's scene."""
+
+    net: NetConfig = field(default_factory=NetConfig)
+    sampling: Sampling = field(default_factory=lambda: Sampling(demos=(1.0,), trials=(1.0, 2.0, 1.0, 1.0)))
+
+
+class TrialsOnly(nn.Module):
+    """Imitates the expert in the scene of its own trials, from those trials and their outcomes."""
+
+    name = "trials_only"
+
+    def __init__(self, config: TrialsOnlyConfig, spec: Spec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.net = TaskNet(config.net, spec)
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Takes the scaling from the training episodes."""
+        self.net.scaling.fit(episodes, self.config.net.chunk)
+
+    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """-log p(action of demo' | observation, trials, outcomes)."""
+        return self.net.loss(batch)
+
+    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """What the trials suggest, carried out."""
+        return ChunkPolicy(self.net, _trials_only(context))
+
+    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The same, sampled."""
+        return ChunkPolicy(self.net, _trials_only(context), stochastic=True)
+
+
+def _trials_only(context: Context | Sequence[Context]) -> list[Context]:
+    return [replace(c, demos=()) for c in listed(context)]

@@ -1,0 +1,69 @@
+"""Watch-Try-Learn (Zhou et al. 2019, arXiv 1906.03352): demonstration + own trial + yes or no -> retrial.
+
+Phase I trains a trial policy by meta-imitation (``one_shot``). It is frozen and run on the training tasks, and its
+trials are stored with their outcomes. Phase II, here, trains the retrial policy by *imitation*: given a demonstration
+and trials with outcomes, imitate the expert in the trials' scene; training item (demo, trials, demo').
+
+What we changed (docs/learners/watch_try_learn.md): any number of demonstrations and trials instead of one of each;
+contexts with 0 to 3 trials are mixed while training; the retrial network starts from the trial network's weights;
+the shared network with a target and action chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from watchtrylearn.data.sampling import Sampling
+from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
+from watchtrylearn.learners.one_shot import OneShot
+from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+
+
+@dataclass(frozen=True)
+class WatchTryLearnConfig:
+    """``sampling`` asks for one demonstration and 0 to 3 trials in the query's scene, mostly one."""
+
+    net: NetConfig = field(default_factory=NetConfig)
+    sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(0.5, 4.0, 2.0, 1.0)))
+
+
+class WatchTryLearn(nn.Module):
+    """A frozen trial network for the first attempt, a retrial network for every later one."""
+
+    name = "watch_try_learn"
+
+    def __init__(self, config: WatchTryLearnConfig, spec: Spec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.trial = TaskNet(config.net, spec).requires_grad_(False)
+        self.retrial = TaskNet(config.net, spec)
+
+    def start_from(self, one_shot: OneShot) -> None:
+        """Takes the trained trial policy; the retrial network begins as a copy of it."""
+        self.trial.load_state_dict(one_shot.net.state_dict())
+        self.retrial.load_state_dict(one_shot.net.state_dict())
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Nothing to take: the scaling came with the trial policy."""
+
+    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """-log p(action of demo' | observation, demo, trials, outcomes), for the retrial network."""
+        return self.retrial.loss(batch)
+
+    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The trial policy before the first trial (of all these contexts), the retrial policy after it."""
+        return ChunkPolicy(self._net(listed(context)), listed(context))
+
+    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The same, sampled."""
+        return ChunkPolicy(self._net(listed(context)), listed(context), stochastic=True)
+
+    def _net(self, contexts: Sequence[Context]) -> TaskNet:
+        """Contexts that mix tried and untried go to the retrial network, which is trained on 0 trials too."""
+        return self.retrial if any(c.trials for c in contexts) else self.trial

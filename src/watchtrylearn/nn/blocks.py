@@ -1,0 +1,38 @@
+"""Small building blocks shared by the networks."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+
+from watchtrylearn.types import EpisodeBatch
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers with layer norm and ReLU between them; the last one is linear."""
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        layers.append(nn.Linear(inputs, outputs))
+        if i < len(sizes) - 2:
+            layers += [nn.LayerNorm(outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def spread_frames(length: Int[torch.Tensor, "*batch"], frames: int) -> Int[torch.Tensor, "*batch frames"]:
+    """Indices of ``frames`` steps spread evenly over each episode, first and last always among them."""
+    fraction = torch.linspace(0.0, 1.0, frames, device=length.device)
+    last = (length - 1).clamp_min(0)
+    return (fraction * last[..., None]).round().long()
+
+
+def take_frames(
+    values: Float[torch.Tensor, "*batch time size"], index: Int[torch.Tensor, "*batch frames"]
+) -> Float[torch.Tensor, "*batch frames size"]:
+    """The steps ``index`` of each episode."""
+    return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
+
+
+def signed_success(episodes: EpisodeBatch) -> Float[torch.Tensor, "*batch"]:
+    """The yes or no as +1 or -1 (the authors' encoding); 0 where there is no episode."""
+    return torch.where(episodes.length > 0, 2.0 * episodes.success - 1.0, 0.0)

@@ -1,0 +1,200 @@
+"""From a context and the present scene to a belief about the task: two ways to embed what was seen.
+
+``ObjectEncoder`` looks at every episode once per entity and attends from the present scene to those tracks; it
+also says *which entity to act on*, as a distribution. ``FlatEncoder`` is the WTL authors' temporal-convolution
+embedding, extended from exactly one demonstration and one trial to any number of each. Both return a ``Belief``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import nn
+
+from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
+from watchtrylearn.nn.scaling import Scaling
+from watchtrylearn.ops.interaction import nearest_approach
+from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the context and the scene say about the task.
+
+    ``target_logits`` (task, candidate) is a distribution over what to act on (one candidate when the encoder
+    has no such notion); ``embedding`` (task, code) is everything else.
+    """
+
+    target_logits: Float[torch.Tensor, "task candidate"]
+    embedding: Float[torch.Tensor, "task code"]
+
+
+class ObjectEncoder(nn.Module):
+    """One token per (episode, entity), one per entity of the scene; self-attention; read-outs on the scene.
+
+    A token holds the entity's track in the coordinates that matter for "what was done to this": the effector
+    relative to it, its pose, how far it has moved; at ``frames`` steps spread over the episode.
+    """
+
+    def __init__(self, spec: Spec, code: int, width: int, layers: int, frames: int) -> None:
+        super().__init__()
+        self.spec, self.frames = spec, frames
+        per_frame = 2 * spec.position + spec.entity_size + spec.state_size - spec.position + spec.action.size
+        self.frame = nn.Sequential(nn.Linear(per_frame, 48), nn.ReLU())
+        self.track = nn.Linear(48 * frames + 2, width)
+        self.scene = nn.Linear(spec.entity_size + spec.position, width)
+        self.slot = nn.Parameter(0.5 * torch.randn(spec.entities, width))
+        self.role = nn.Parameter(0.5 * torch.randn(3, width))  # demonstration, trial, scene
+        self.outcome = nn.Parameter(0.5 * torch.randn(width))
+        self.summary = nn.Parameter(0.5 * torch.randn(1, 1, width))
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
+        self.attention = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.target = mlp((width, width, 1))
+        self.code = mlp((width, width, code))
+
+    def forward(
+        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+    ) -> Belief:
+        demos, demo_mask = self._episode_tokens(context.demos, scaling, role=0)
+        trials, trial_mask = self._episode_tokens(context.trials, scaling, role=1)
+        here = self._scene_tokens(scene, scaling)
+        summary = self.summary.expand(len(here), 1, -1)
+        tokens = torch.cat([summary, here, demos, trials], 1)
+        present = torch.ones(here.shape[:2], dtype=torch.bool, device=here.device)
+        mask = torch.cat([present[:, :1], present, demo_mask, trial_mask], 1)
+        tokens = self.attention(tokens, src_key_padding_mask=~mask)
+        entities = self.spec.entities
+        return Belief(self.target(tokens[:, 1 : 1 + entities]).squeeze(-1), self.code(tokens[:, 0]))
+
+    def _episode_tokens(
+        self, episodes: EpisodeBatch, scaling: Scaling, role: int
+    ) -> tuple[Float[torch.Tensor, "task token width"], Bool[torch.Tensor, "task token"]]:
+        tasks, shots = episodes.length.shape
+        flat = _flatten(episodes)
+        tracks = self._tracks(flat, scaling, own_actions=role == 1)
+        near = self._nearest(flat, scaling)
+        closest = (near == near.amin(-1, keepdim=True)).to(near.dtype)
+        tokens = self.track(torch.cat([tracks, near[..., None].clamp(max=5.0), closest[..., None]], -1))
+        tokens = tokens.view(tasks, shots, self.spec.entities, -1) + self.slot + self.role[role]
+        if role == 1:
+            tokens = tokens + signed_success(episodes)[..., None, None] * self.outcome
+        mask = (episodes.length > 0)[..., None].expand(-1, -1, self.spec.entities)
+        return tokens.flatten(1, 2), mask.flatten(1, 2)
+
+    def _tracks(
+        self, episodes: EpisodeBatch, scaling: Scaling, own_actions: bool
+    ) -> Float[torch.Tensor, "episode entity feature"]:
+        dims, entities = self.spec.position, self.spec.entities
+        index = spread_frames(episodes.length, self.frames)
+        raw_state = take_frames(episodes.observation[STATE], index)
+        state = scaling.state(raw_state)
+        things = scaling.environment(take_frames(episodes.observation[ENVIRONMENT], index))
+        things = things.unflatten(-1, (entities, self.spec.entity_size))
+        place = things[..., :dims]
+        action = scaling.actions_in(take_frames(episodes.action, index), raw_state) * own_actions
+        shared = torch.cat([state[..., dims:], action], -1)[..., None, :].expand(-1, -1, entities, -1)
+        relative = state[..., None, :dims] - place
+        features = torch.cat([relative, place - place[:, :1], things, shared], -1)
+        return self.frame(features).transpose(1, 2).flatten(2)
+
+    def _nearest(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "episode entity"]:
+        dims, spec = self.spec.position, self.spec
+        things = scaling.environment(episodes.observation[ENVIRONMENT])
+        things = things.unflatten(-1, (spec.entities, spec.entity_size))[..., :dims]
+        return nearest_approach(scaling.state(episodes.observation[STATE])[..., :dims], things, episodes.mask)
+
+    def _scene_tokens(
+        self, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+    ) -> Float[torch.Tensor, "task entity width"]:
+        spec = self.spec
+        things = scaling.environment(scene[ENVIRONMENT]).unflatten(-1, (spec.entities, spec.entity_size))
+        effector = scaling.state(scene[STATE])[:, None, : spec.position]
+        relative = things[..., : spec.position] - effector
+        return self.scene(torch.cat([things, relative], -1)) + self.slot + self.role[2]
+
+
+class FlatEncoder(nn.Module):
+    """The authors' embedding: temporal convolutions over 40 steps, flattened (T2R vrgripper_env_wtl_models).
+
+    A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1) and e_d, giving
+    e_t. Several demonstrations or trials are averaged, which for one of each is the authors' network exactly.
+    """
+
+    STEPS = 40  # the authors' episode_length
+    KERNEL = 10
+
+    def __init__(self, spec: Spec, code: int) -> None:
+        super().__init__()
+        self.spec = spec
+        size = spec.state_size + spec.environment_size
+        self.size = code // 2
+        self.demo = self._reducer(size)
+        self.trial = self._reducer(size + spec.action.size + 1 + self.size)
+
+    def forward(
+        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+    ) -> Belief:
+        demos = self.demo(self._steps(context.demos, scaling))
+        demo = _mean_present(demos, context.demos)
+        trials = _mean_present(self.trial(self._trial_steps(context.trials, demo, scaling)), context.trials)
+        return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trials], -1))
+
+    def _steps(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot steps size"]:
+        index = spread_frames(episodes.length, self.STEPS)
+        channels = [scaling.state(take_frames(episodes.observation[STATE], index))]
+        if self.spec.environment_size:
+            channels.append(scaling.environment(take_frames(episodes.observation[ENVIRONMENT], index)))
+        return torch.cat(channels, -1)
+
+    def _trial_steps(
+        self, trials: EpisodeBatch, demo: Float[torch.Tensor, "task code"], scaling: Scaling
+    ) -> Float[torch.Tensor, "task shot steps feature"]:
+        steps = self._steps(trials, scaling)
+        index = spread_frames(trials.length, self.STEPS)
+        action = scaling.actions_in(
+            take_frames(trials.action, index), take_frames(trials.observation[STATE], index)
+        )
+        outcome = signed_success(trials)[..., None, None].expand(*steps.shape[:-1], 1)
+        told = demo[:, None, None].expand(*steps.shape[:-1], -1)
+        return torch.cat([steps, action, outcome, told], -1)
+
+    def _reducer(self, size: int) -> nn.Module:
+        return _TemporalReducer(size, self.size, self.STEPS, self.KERNEL)
+
+
+class _TemporalReducer(nn.Module):
+    """conv(64) -> conv(32) -> flatten -> FC 100 -> linear, as in the authors' ``tec.reduce_temporal_embeddings``."""
+
+    def __init__(self, size: int, out: int, steps: int, kernel: int) -> None:
+        super().__init__()
+        left = steps - 2 * (kernel - 1)
+        self.convolutions = nn.Sequential(
+            nn.Conv1d(size, 64, kernel, bias=False), nn.ReLU(), nn.Conv1d(64, 32, kernel, bias=False), nn.ReLU()
+        )
+        self.out = mlp((32 * left, 100, out))
+
+    def forward(self, steps: Float[torch.Tensor, "task shot time size"]) -> Float[torch.Tensor, "task shot out"]:
+        tasks, shots = steps.shape[:2]
+        hidden = self.convolutions(steps.flatten(0, 1).transpose(1, 2))
+        return self.out(hidden.flatten(1)).view(tasks, shots, -1)
+
+
+def _mean_present(
+    values: Float[torch.Tensor, "task shot size"], episodes: EpisodeBatch
+) -> Float[torch.Tensor, "task size"]:
+    """Mean over the shots that exist; zero where none does."""
+    weight = (episodes.length > 0).to(values.dtype)[..., None]
+    return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+
+
+def _flatten(episodes: EpisodeBatch) -> EpisodeBatch:
+    """(task, shot, ...) -> (episode, ...)."""
+    return EpisodeBatch(
+        {name: value.flatten(0, 1) for name, value in episodes.observation.items()},
+        episodes.action.flatten(0, 1),
+        episodes.reward.flatten(0, 1),
+        episodes.success.flatten(0, 1),
+        episodes.length.flatten(0, 1),
+    )

@@ -1,0 +1,182 @@
+"""Every learner: what its loss sees, what its policies do, and that saving loses nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from watchtrylearn.data.batches import collate, gather, stack
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.learners import config_class, learner_names, load, make_learner
+from watchtrylearn.learners.one_shot import OneShot
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.ops.random import generator
+from watchtrylearn.rollout import rollout
+from watchtrylearn.suites import make_suite
+from watchtrylearn.train import TrainConfig, fit
+from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
+
+SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
+SUITE = make_suite("toy")
+EMBEDDINGS = ("object", "flat")
+
+
+@pytest.fixture(scope="module")
+def demos() -> list[Episode]:
+    return [SUITE.demonstrate(task, seed) for task in SUITE.tasks("train")[:16] for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def trials(demos) -> list[Episode]:
+    learner = make_learner("bc", SUITE.spec, config_class("bc")(net=SMALL))
+    worlds = SUITE.worlds([d.task for d in demos], [d.seed for d in demos])
+    return rollout(learner.explore([Context()] * len(demos)), worlds)
+
+
+def build(name: str, embedding: str = "object"):
+    return make_learner(name, SUITE.spec, config_class(name)(net=replace(SMALL, embedding=embedding)))
+
+
+def batch_for(learner, episodes: list[Episode], size: int = 8):
+    pairs = PairIndex(EpisodeTable.of(episodes), replace(learner.config.sampling, frames=3))
+    return gather(stack(episodes, SUITE.spec), pairs.sample(generator("batch"), size))
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("name", learner_names())
+def test_the_loss_is_finite_reaches_every_trained_weight_and_falls(name, embedding, demos, trials):
+    learner = build(name, embedding)
+    learner.prepare(stack(demos, SUITE.spec))
+    batch = batch_for(learner, demos + trials)
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 1e-2)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss, parts = learner.loss(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        assert all(torch.isfinite(p) for p in parts.values())
+    assert losses[-1] < losses[0]
+    head = learner.retrial.head if isinstance(learner, WatchTryLearn) else learner.net.head
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("name", learner_names())
+def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials, tmp_path):
+    learner = build(name, embedding)
+    learner.prepare(stack(demos, SUITE.spec))
+    pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))
+    store = stack(demos + trials, SUITE.spec)
+    plan = TrainConfig(steps=3, batch_size=4, frames=3, threads=1)
+    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name)
+    contexts = [Context(demos=(demos[0],)), Context(demos=demos[4:6], trials=trials[4:7])]
+    assert torch.equal(*(acts(one, contexts) for one in (learner, load(tmp_path / name))))
+
+
+def acts(learner, contexts) -> torch.Tensor:
+    policy = learner.explore(contexts)
+    policy.reset([generator("world", i) for i in range(len(contexts))])
+    worlds = SUITE.worlds([SUITE.tasks("test")[0]] * len(contexts), range(len(contexts)))
+    observation, _ = worlds.reset()
+    return torch.from_numpy(np.stack([policy.act(observation) for _ in range(4)]))
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_absent_episodes_change_nothing(embedding, demos, trials):
+    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    alone = Context(demos=(demos[0],), trials=(trials[0],))
+    crowd = Context(demos=demos[:3], trials=trials[:4])
+    scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
+    one = net.infer(collate([alone], SUITE.spec), scene)
+    both = net.infer(
+        collate([alone, crowd], SUITE.spec), {name: value.expand(2, -1) for name, value in scene.items()}
+    )
+    torch.testing.assert_close(both.target_logits[:1], one.target_logits)
+    torch.testing.assert_close(both.embedding[:1], one.embedding)
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
+    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
+
+    def embed(*shown: Episode) -> torch.Tensor:
+        return net.infer(collate([Context(demos[:1], shown)], SUITE.spec), scene).embedding
+
+    torch.testing.assert_close(embed(trials[0], trials[1]), embed(trials[1], trials[0]))
+    flipped = replace(trials[0], success=not trials[0].success)
+    assert not torch.allclose(embed(trials[0]), embed(flipped))
+
+
+@pytest.mark.parametrize(("name", "demo_matters", "trial_matters"), [
+    ("bc", False, False), ("one_shot", True, False), ("trials_only", False, True), ("watch_try_learn", True, True),
+])  # fmt: skip
+def test_each_method_sees_its_own_part_of_the_context(name, demo_matters, trial_matters, demos, trials):
+    learner = build(name)
+    base = Context(demos=(demos[0],), trials=(trials[0],))
+    other_demo = Context(demos=(demos[5],), trials=(trials[0],))
+    other_trial = Context(demos=(demos[0],), trials=(trials[5],))
+    assert torch.equal(acts(learner, [base]), acts(learner, [base]))
+    assert torch.equal(acts(learner, [base]), acts(learner, [other_demo])) != demo_matters
+    assert torch.equal(acts(learner, [base]), acts(learner, [other_trial])) != trial_matters
+
+
+def test_the_demonstrators_actions_are_not_part_of_the_context(demos, trials):
+    learner = build("watch_try_learn")
+    secret = replace(demos[0], action=-demos[0].action)
+    one, two = (acts(learner, [Context(demos=(d,), trials=(trials[0],))]) for d in (demos[0], secret))
+    assert torch.equal(one, two)
+
+
+def test_the_retrial_network_begins_as_the_trial_network_and_leaves_it_alone(demos, trials):
+    one_shot, learner = build("one_shot"), build("watch_try_learn")
+    assert isinstance(one_shot, OneShot)
+    assert isinstance(learner, WatchTryLearn)
+    one_shot.prepare(stack(demos, SUITE.spec))
+    learner.start_from(one_shot)
+    learner.loss(batch_for(learner, demos + trials))[0].backward()
+    assert all(p.grad is None for p in learner.trial.parameters())
+    for mine, theirs in zip(learner.trial.parameters(), one_shot.net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    context = [Context(demos=(demos[0],))]
+    assert torch.equal(acts(learner, context), acts(one_shot, context))
+
+
+def test_actions_survive_scaling_and_its_inverse(demos):
+    for commands_state in (False, True):
+        spec = replace(SUITE.spec, commands_state=commands_state)
+        net = TaskNet(SMALL, spec)
+        store = stack(demos, spec)
+        net.scaling.fit(store, SMALL.chunk)
+        state = store.observation[STATE]
+        there = net.scaling.actions_in(store.action, state)
+        torch.testing.assert_close(net.scaling.actions_out(there, state), store.action)
+        assert there[store.mask].std(0).max() < 3
+
+
+def test_mistakes_in_a_configuration_name_the_right_word():
+    with pytest.raises(WtlError, match="did you mean 'object'"):
+        NetConfig(embedding="objects")
+    with pytest.raises(WtlError, match="did you mean 'one_shot'"):
+        make_learner("oneshot", SUITE.spec)
+    with pytest.raises(WtlError, match="between 1 and chunk"):
+        NetConfig(chunk=2, execute=3)
+    with pytest.raises(WtlError, match="use 'flat'"):
+        TaskNet(SMALL, replace(SUITE.spec, entities=0))
+
+
+def test_a_policy_refuses_other_worlds_than_it_was_made_for(demos):
+    policy = build("bc").adapt([Context(), Context()])
+    with pytest.raises(WtlError, match="2 contexts but runs in 1"):
+        policy.reset([generator("x")])
+
+
+def test_specs_say_how_they_differ():
+    other = replace(SUITE.spec, fps=20, entities=0)
+    assert SUITE.spec.differences(other) == ["fps: 10, not 20", "entities: 2, not 0"]
+    assert Spec.from_json(SUITE.spec.to_json()) == SUITE.spec
