@@ -1,0 +1,206 @@
+r"""Physics-free point tasks with known optima: for tests, documentation and the ``debug`` preset.
+
+A point starts at the centre of a plane with two marks, one on the left and one on the right, and must reach one
+of them. The demonstration refers to its mark by *identity* ("mark A") or by *place* ("the mark on the left"): in
+half of all new scenes the two readings disagree. In family ``reference`` that is all. In family ``mirror`` the
+robot's x axis may moreover be mirrored: a hidden sign of the task that no demonstration shows (the demonstrator is
+not the robot: a context tells positions, not the demonstrator's controls) and any trial reveals.
+
+Optimal success, by counting (``optimum``). Let R be the event that the reading is right and S that the sign is
+right. ``reference``: the first attempt succeeds with 3/4 (agreeing scenes always, conflicting ones half of the
+time); a failure names the other mark, so every later attempt succeeds. ``mirror``: the first needs R and S,
+3/4 * 1/2 = 3/8. If S was right (1/2), its outcome settles the reading; if S was wrong, the attempt fails, its
+motion reveals the sign, but says nothing about the reading: the second attempt succeeds with
+1/2 * 1 + 1/2 * 3/4 = 7/8. The third always.
+
+Episodes are as long as the straight way takes, so there is no time to try twice within one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Float
+
+from watchtrylearn.ops.random import generator
+from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Spec, Split, Task, WtlError
+
+FAMILIES = ("reference", "mirror")
+READINGS = ("identity", "place")
+STEP = 0.25  # farthest the point moves in one control step
+STEPS = 5  # control steps in an episode; the marks are at distance 1, i.e. 4 steps
+REACH = 0.2  # how close counts as reached
+TASKS: dict[Split, int] = {"train": 64, "val": 16, "test": 16}
+
+SPEC = Spec(
+    fps=10,
+    horizon=STEPS,
+    observation={
+        STATE: Channel(("x", "y", "may be mirrored"), (-2.0, -2.0, 0.0), (2.0, 2.0, 1.0)),
+        ENVIRONMENT: Channel(("A x", "A y", "B x", "B y"), (-1.0,) * 4, (1.0,) * 4),
+    },
+    action=Channel(("dx", "dy"), (-STEP, -STEP), (STEP, STEP)),
+    entities=2,
+    position=2,
+)
+
+
+OPTIMUM = {  # (family, subset) -> best success rate after 0, 1, 2 or more trials
+    ("reference", "all"): (3 / 4, 1.0, 1.0),
+    ("reference", "conflict"): (1 / 2, 1.0, 1.0),
+    ("mirror", "all"): (3 / 8, 7 / 8, 1.0),
+    ("mirror", "conflict"): (1 / 4, 3 / 4, 1.0),
+}
+
+
+def optimum(family: str, trials: int, subset: str = "all") -> float:
+    """Best possible success rate after one demonstration and ``trials`` trials in the same scene."""
+    return OPTIMUM[family, subset][min(trials, 2)]
+
+
+class Toy:
+    """The suite ``toy``; see the module's text for the tasks and their optima."""
+
+    name = "toy"
+    spec = SPEC
+
+    def tasks(self, split: Split) -> list[Task]:
+        """All combinations of family, reading, value and sign, in turn; the split only names them."""
+        if split not in TASKS:
+            raise WtlError(f"unknown split {split!r}; did you mean one of {', '.join(TASKS)}?")
+        return [self._task(split, number) for number in range(TASKS[split])]
+
+    def worlds(self, tasks: Sequence[Task], seeds: Sequence[int]) -> PointWorlds:
+        return PointWorlds(tasks, seeds)
+
+    def target(self, task: Task, seed: int) -> int:
+        """The right mark in scene ``seed``: slot 0 (A) or 1 (B)."""
+        value = int(task["value"])
+        if task["reading"] == "identity":
+            return value
+        return value ^ _swapped(seed)  # value 0: the left one, which is A in even scenes
+
+    def conflict(self, task: Task, demo_seed: int, seed: int) -> bool:
+        """Do the two readings of a demonstration in scene ``demo_seed`` disagree in scene ``seed``?"""
+        return _swapped(demo_seed) != _swapped(seed)
+
+    def ceiling(self, family: str, *, demos: int, trials: int, subset: str) -> float | None:
+        """The optimum after one demonstration; unknown (None) without one."""
+        return optimum(family, trials, subset) if demos == 1 else None
+
+    def demonstrate(self, task: Task, seed: int) -> Episode:
+        """The straight way to the right mark."""
+        return self.demonstrations([task], [seed])[0]
+
+    def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
+        return [self._demonstration(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
+
+    def _task(self, split: Split, number: int) -> Task:
+        family = FAMILIES[number % 2]
+        reading, value = READINGS[number // 2 % 2], number // 4 % 2
+        sign = -1 if family == "mirror" and number // 8 % 2 else 1
+        mark = f"mark {'AB'[value]}" if reading == "identity" else f"the mark on the {('left', 'right')[value]}"
+        parameters = (("reading", reading), ("value", value), ("sign", sign))
+        return Task("toy", family, f"{family}-{split}-{number:03d}", split, f"go to {mark}", parameters)
+
+    def _demonstration(self, task: Task, seed: int) -> Episode:
+        worlds = self.worlds([task], [seed])
+        observation, info = worlds.reset()
+        goal = worlds.marks[0, self.target(task, seed)]
+        rows: list[tuple[dict[str, np.ndarray], np.ndarray, float]] = []
+        done = False
+        while not done:
+            way = goal - worlds.point[0]
+            action = worlds.sign[0] * way * min(1.0, STEP / np.linalg.norm(way))
+            following, reward, terminated, truncated, _ = worlds.step(action[None].astype(np.float32))
+            rows.append((observation, action, float(reward[0])))
+            observation, done = following, bool(terminated[0] or truncated[0])
+        return Episode(
+            task=task,
+            kind="demo",
+            seed=seed,
+            observation={n: np.stack([o[n][0] for o, _, _ in rows]) for n in SPEC.observation},
+            action=np.stack([a for _, a, _ in rows]).astype(np.float32),
+            reward=np.array([r for _, _, r in rows], np.float32),
+            success=bool(rows[-1][2]),
+            initial_state=info["initial_state"][0],
+        )
+
+
+class PointWorlds(VectorEnv):
+    """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``."""
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+
+    def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
+        self.tasks, self.seeds, self.episode_spec = list(tasks), list(seeds), SPEC
+        self.num_envs = len(tasks)
+        spaces = {n: _box(c) for n, c in SPEC.observation.items()}
+        self.single_observation_space = gymnasium.spaces.Dict(spaces)
+        self.single_action_space = _box(SPEC.action)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        pairs = zip(tasks, seeds, strict=True)
+        self.marks = np.stack([_marks(task, seed) for task, seed in pairs])
+        self.goal = np.array([Toy().target(t, s) for t, s in zip(tasks, seeds, strict=True)])
+        self.sign = np.array([[float(t["sign"]), 1.0] for t in tasks])
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Back to the start of every world's scene."""
+        self.point = np.zeros((self.num_envs, 2))
+        self.count = 0
+        self.ended = np.zeros(self.num_envs, bool)
+        return self._observe(), {"initial_state": np.concatenate([self.point, self.marks.reshape(-1, 4)], 1)}
+
+    def step(
+        self, actions: Float[np.ndarray, "world act"]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        move = np.clip(np.asarray(actions, float), -STEP, STEP) * self.sign
+        self.point = np.where(self.ended[:, None], self.point, np.clip(self.point + move, -2.0, 2.0))
+        self.count += 1
+        distance = np.linalg.norm(self.marks - self.point[:, None], axis=-1)
+        reached = distance < REACH
+        right = reached[np.arange(self.num_envs), self.goal] & ~self.ended
+        terminated = reached.any(1) | self.ended
+        self.ended = terminated
+        truncated = np.full(self.num_envs, self.count >= STEPS)
+        terms = {"distance": distance[np.arange(self.num_envs), self.goal]}
+        info = {"success": right, "terms": terms}
+        return self._observe(), right.astype(float), terminated, truncated, info
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        flag = np.array([[float(t.family == "mirror")] for t in self.tasks])
+        return {
+            STATE: np.concatenate([self.point, flag], 1).astype(np.float32),
+            ENVIRONMENT: self.marks.reshape(-1, 4).astype(np.float32),
+        }
+
+
+def make() -> Toy:
+    return Toy()
+
+
+def _swapped(seed: int) -> int:
+    """1 where A is on the right: odd seeds, so that consecutive seeds are exactly half and half."""
+    return seed % 2
+
+
+def _marks(task: Task, seed: int) -> Float[np.ndarray, "mark dim"]:
+    """Both marks at distance 1, one left and one right, one up and one down (so that a mirrored way to one never
+    ends at the other)."""
+    rng = generator("toy scene", task.name, seed)
+    angle = rng.uniform(0.35, 0.8, 2)
+    up = rng.choice([-1.0, 1.0])
+    left = np.array([-np.cos(angle[0]), up * np.sin(angle[0])])
+    right = np.array([np.cos(angle[1]), -up * np.sin(angle[1])])
+    return np.stack([right, left] if _swapped(seed) else [left, right])
+
+
+def _box(channel: Channel) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))
