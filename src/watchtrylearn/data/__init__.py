@@ -1,0 +1,1 @@
+"""Episodes on disk (``store``, ``lerobot``, ``verify``), as tensors (``batches``), sampled and normalised."""

@@ -1,0 +1,194 @@
+"""Which episodes make a training example, as pure index arithmetic: nothing here touches an observation.
+
+An example is a *context* (demonstrations of a task, and trials with their outcomes) and a *query* (the
+demonstration to imitate). The trials come from the query's own scene, the demonstrations from other scenes,
+as at test time: a person shows the task once, somewhere else, and the robot then tries and tries again in
+front of the same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from watchtrylearn.types import Episode, WtlError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What training examples look like.
+
+    Attributes:
+        demos: relative frequency of 0, 1, 2 ... demonstrations in a context; ``(0, 1)``: always one.
+        trials: relative frequency of 0, 1, 2 ... trials.
+        frames: query steps per example, drawn uniformly and independently.
+
+    A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
+    are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
+    """
+
+    demos: tuple[int | float, ...] = (0, 1)
+    trials: tuple[int | float, ...] = (1,)
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("demos", "trials"):
+            weights = np.asarray(getattr(self, name), float)
+            if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
+                raise WtlError(
+                    f"sampling.{name} must be weights of 0, 1, 2 ... episodes, not {getattr(self, name)}"
+                )
+        if self.frames < 1:
+            raise WtlError(f"sampling.frames must be at least 1, not {self.frames}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sampled examples as rows of the episode table; -1 where an episode is absent.
+
+    ``task`` numbers the tasks in the order of the table's task ids.
+    """
+
+    task: Int[np.ndarray, "task"]
+    demo: Int[np.ndarray, "task demo"]
+    trial: Int[np.ndarray, "task trial"]
+    query: Int[np.ndarray, "task"]
+    frames: Int[np.ndarray, "task frame"]
+
+
+@dataclass(frozen=True)
+class EpisodeTable:
+    """What sampling needs to know about each episode (a row each): plain integers, any tasks, any scenes."""
+
+    task: Int[np.ndarray, "episode"]
+    scene: Int[np.ndarray, "episode"]
+    length: Int[np.ndarray, "episode"]
+    is_demo: Bool[np.ndarray, "episode"]
+    is_trial: Bool[np.ndarray, "episode"]
+
+    @staticmethod
+    def of(episodes: Sequence[Episode]) -> EpisodeTable:
+        """The table of ``episodes``; failed demonstrations and diverged episodes have no role in training."""
+        names = {name: number for number, name in enumerate(sorted({e.task.name for e in episodes}))}
+        usable = np.array([not e.diverged and len(e) > 0 for e in episodes], bool)
+        return EpisodeTable(
+            task=np.array([names[e.task.name] for e in episodes], int),
+            scene=np.array([e.seed for e in episodes], int),
+            length=np.array([len(e) for e in episodes], int),
+            is_demo=usable & np.array([e.kind == "demo" and e.success for e in episodes], bool),
+            is_trial=usable & np.array([e.kind == "trial" for e in episodes], bool),
+        )
+
+
+class PairIndex:
+    """Draws (context, query) examples: uniform over tasks, over a task's queries, and over what fits a query.
+
+    Demonstrations are kept sorted by task and scene. What may accompany a query is then its task's run of
+    demonstrations minus its scene's run inside it, and a run of trials: a few integers per query.
+    """
+
+    def __init__(self, table: EpisodeTable, sampling: Sampling) -> None:
+        self.sampling = sampling
+        task = np.unique(table.task, return_inverse=True)[1]
+        place = np.unique(np.stack([table.task, table.scene], 1), axis=0, return_inverse=True)[1]
+        order = np.argsort(place, kind="stable")  # by task, then scene
+        self._demo = order[table.is_demo[order]]  # table rows of the demonstrations
+        self._trial = order[table.is_trial[order]]
+        self._length = table.length[self._demo]
+        self._task_run = _runs(task[self._demo], task[self._demo])
+        self._scene_run = _runs(place[self._demo], place[self._demo])
+        self._trial_run = _runs(place[self._trial], place[self._demo])
+        self._others = self._task_run[1] - self._scene_run[1]
+        usable = (self._others >= _least(sampling.demos)) & (self._trial_run[1] >= _least(sampling.trials))
+        self._queries = np.flatnonzero(usable)  # positions in self._demo, grouped by task
+        if not len(self._queries):
+            raise WtlError(
+                f"no task has a demonstration to imitate with {_least(sampling.demos)} demonstrations from "
+                f"other scenes and {_least(sampling.trials)} trials in its own scene "
+                f"({len(self._demo)} demonstrations, {len(self._trial)} trials)"
+            )
+        self.tasks, self._begin, self._count = np.unique(
+            table.task[self._demo[self._queries]], return_index=True, return_counts=True
+        )
+
+    def sample(self, rng: np.random.Generator, batch: int) -> Pairs:
+        """``batch`` independent examples."""
+        group = rng.integers(len(self.tasks), size=batch)
+        query = self._queries[self._begin[group] + rng.integers(self._count[group])]
+        return Pairs(
+            task=self.tasks[group],
+            demo=self._pick_demos(rng, query),
+            trial=self._pick_trials(rng, query),
+            query=self._demo[query],
+            frames=rng.integers(self._length[query][:, None], size=(batch, self.sampling.frames)),
+        )
+
+    def _pick_demos(self, rng: np.random.Generator, query: Int[np.ndarray, "task"]) -> np.ndarray:
+        pick = choose(rng, self._others[query], self.sampling.demos)
+        begin, size = self._scene_run[0][query], self._scene_run[1][query]
+        position = self._task_run[0][query][:, None] + pick
+        position += size[:, None] * (position >= begin[:, None])  # step over the query's own scene
+        return _rows(self._demo, position, pick >= 0)
+
+    def _pick_trials(self, rng: np.random.Generator, query: Int[np.ndarray, "task"]) -> np.ndarray:
+        pick = choose(rng, self._trial_run[1][query], self.sampling.trials)
+        return _rows(self._trial, self._trial_run[0][query][:, None] + pick, pick >= 0)
+
+
+def choose(
+    rng: np.random.Generator, available: Int[np.ndarray, "task"], weights: Sequence[int | float]
+) -> Int[np.ndarray, "task shot"]:
+    """Per row, a random number of distinct integers below ``available``, then -1.
+
+    The count is drawn from ``weights`` (of 0, 1, 2 ...) and cut to ``available``. There are as many columns
+    as weights allow, and at least one.
+    """
+    most = len(weights) - 1
+    share = np.cumsum(np.asarray(weights, float))
+    share /= share[-1]
+    count = np.minimum(np.searchsorted(share, rng.random(len(available)), side="right"), available)
+    picked = distinct(rng, available, max(1, most))
+    return np.where(np.arange(max(1, most)) < count[:, None], picked, -1)
+
+
+def distinct(
+    rng: np.random.Generator, available: Int[np.ndarray, "task"], count: int
+) -> Int[np.ndarray, "task shot"]:
+    """``count`` distinct integers below ``available`` per row, every ordered choice equally likely.
+
+    The j-th is drawn among the ``available - j`` not yet taken and shifted past those that are. Columns
+    beyond ``available`` are -1.
+    """
+    picked = np.full((len(available), count), -1)
+    for column in range(count):
+        pick = rng.integers(np.maximum(available - column, 1))
+        for taken in np.sort(picked[:, :column], axis=1).T:
+            pick += pick >= taken
+        picked[:, column] = np.where(column < available, pick, -1)
+    return picked
+
+
+def _runs(
+    ordered: Int[np.ndarray, "row"], keys: Int[np.ndarray, "query"]
+) -> tuple[Int[np.ndarray, "query"], Int[np.ndarray, "query"]]:
+    """Where each key's stretch of the ``ordered`` keys begins, and how long it is (0 if it is not there)."""
+    begin = np.searchsorted(ordered, keys, side="left")
+    return begin, np.searchsorted(ordered, keys, side="right") - begin
+
+
+def _rows(
+    rows: Int[np.ndarray, "row"],
+    position: Int[np.ndarray, "task shot"],
+    present: Bool[np.ndarray, "task shot"],
+) -> Int[np.ndarray, "task shot"]:
+    if not len(rows):
+        return np.full(position.shape, -1)
+    return np.where(present, rows[np.where(present, position, 0)], -1)
+
+
+def _least(weights: Sequence[int | float]) -> int:
+    """The smallest count with a positive weight."""
+    return int(np.flatnonzero(np.asarray(weights))[0])

@@ -1,0 +1,235 @@
+"""Find everything that is wrong with a dataset, rewrite what is derived, and summarise what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from watchtrylearn.data import index, layout
+from watchtrylearn.data.layout import CHECKSUM_PATH, DATA_PATH, EPISODES_PATH, Header, numbered, numbers_in
+from watchtrylearn.data.parquet import FILE_LIMIT, decode, matrix, scalars
+from watchtrylearn.data.records import Record, episode_of, read_records
+from watchtrylearn.data.store import EpisodeStore, matches_checksum, problems
+from watchtrylearn.files import contained, read_bytes, read_json
+from watchtrylearn.types import WtlError
+
+TOLERANCE = 1e-4  # seconds, LeRobot's own for timestamps
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong, and where: the file in the dataset, and if known the episode and the field."""
+
+    file: str
+    text: str
+    episode: int | None = None
+    field: str = ""
+
+    def __str__(self) -> str:
+        where = [self.file]
+        where += [f"episode {self.episode}"] if self.episode is not None else []
+        where += [self.field] if self.field else []
+        return ": ".join([*where, self.text])
+
+
+def verify(path: str | Path) -> list[Problem]:
+    """Everything that is wrong with the dataset at ``path``; empty if nothing is. Changes nothing."""
+    root = Path(path)
+    if not root.is_dir():
+        raise WtlError(f"there is no dataset at {root}")
+    try:
+        header = Header.load(root)
+    except WtlError as error:
+        return [Problem(layout.HEADER, str(error))]
+    found: list[Problem] = []
+    records = _all_records(root, found)
+    found += _gaps(root, records)
+    tasks = index.sentences(records)
+    for file, group in groupby(records, key=lambda record: record.file):
+        found += _data_problems(root, header, file, list(group), tasks)
+    if not found:  # with records missing, the counters are bound to differ
+        found += [_derived_problem(text) for text in index.stale(root, header, records)]
+    if not found and read_json(root / layout.STATS) != index.statistics(root, header, records):
+        found.append(Problem(layout.STATS, "the numbers are not those of the episodes"))
+    return found
+
+
+def _derived_problem(text: str) -> Problem:
+    file, _, what = text.partition(": ")
+    return Problem(file, what)
+
+
+def rebuild_index(path: str | Path) -> int:
+    """Rewrite the derived files from the episode files; returns the number of episodes."""
+    store = EpisodeStore.open(path)
+    store.finalize()
+    return len(store)
+
+
+# ---------------------------------------------------------------------------------------------- the episodes
+
+
+def _all_records(root: Path, found: list[Problem]) -> list[Record]:
+    records: list[Record] = []
+    for file in numbers_in(root, EPISODES_PATH):
+        name = numbered(EPISODES_PATH, file)
+        try:
+            content = read_bytes(contained(root, name), FILE_LIMIT)
+            if not matches_checksum(root, EPISODES_PATH, file, content):
+                found.append(Problem(name, f"does not match its checksum in {numbered(CHECKSUM_PATH, file)}"))
+            records += read_records(decode(content, root / name), file, root / name)
+        except WtlError as error:
+            found.append(Problem(name, str(error)))
+    return records
+
+
+def _gaps(root: Path, records: Sequence[Record]) -> Iterator[Problem]:
+    expected = (0, 0)
+    for record in records:
+        if (record.index, record.begin) != expected:
+            name = numbered(EPISODES_PATH, record.file)
+            text = f"expected episode {expected[0]} from row {expected[1]}; the episodes before are missing"
+            yield Problem(name, text, record.index)
+        expected = record.index + 1, record.begin + record.length
+    committed = numbers_in(root, EPISODES_PATH)
+    for file in sorted(set(numbers_in(root, DATA_PATH)) - set(committed)):
+        yield Problem(numbered(DATA_PATH, file), f"no {numbered(EPISODES_PATH, file)} says what it holds")
+
+
+# --------------------------------------------------------------------------------------------- their numbers
+
+
+def _data_problems(
+    root: Path, header: Header, file: int, records: Sequence[Record], tasks: Sequence[str]
+) -> Iterator[Problem]:
+    name = numbered(DATA_PATH, file)
+    try:
+        content = read_bytes(contained(root, name), FILE_LIMIT)
+        if not matches_checksum(root, DATA_PATH, file, content):
+            yield Problem(name, f"does not match its checksum in {numbered(CHECKSUM_PATH, file)}")
+        table = decode(content, root / name)
+    except WtlError as error:
+        yield Problem(name, f"{error} (episodes {records[0].index} to {records[-1].index})")
+        return
+    shapes = list(_column_problems(table, header, root / name, name))
+    steps = sum(record.length for record in records)
+    if table.num_rows != steps:
+        shapes.append(Problem(name, f"{table.num_rows} rows, its {len(records)} episodes have {steps} steps"))
+    yield from shapes
+    if not shapes:
+        for record in records:
+            yield from _episode_problems(record, header, table, records[0].begin, root / name, tasks)
+
+
+def _column_problems(table: pa.Table, header: Header, path: Path, name: str) -> Iterator[Problem]:
+    for feature, entry in layout.features(header).items():
+        try:
+            size = matrix(table, feature, path).shape[1]
+            if size != entry["shape"][0]:
+                yield Problem(name, f"{size} numbers per step, expected {entry['shape'][0]}", field=feature)
+        except WtlError as error:
+            yield Problem(name, str(error), field=feature)
+
+
+def _episode_problems(
+    record: Record, header: Header, table: pa.Table, first: int, path: Path, tasks: Sequence[str]
+) -> Iterator[Problem]:
+    name = numbered(DATA_PATH, record.file)
+    rows = table.slice(record.begin - first, record.length)
+    frame = np.arange(record.length)
+    for field, right in [
+        ("frame_index", frame),
+        ("index", record.begin + frame),
+        ("episode_index", record.index),
+    ]:
+        if (scalars(rows, field, path) != right).any():
+            yield Problem(name, "does not count as it should", record.index, field)
+            return
+    late = np.abs(scalars(rows, "timestamp", path) - frame / header.spec.fps)
+    if not late.max() <= TOLERANCE:
+        yield Problem(name, f"not frame_index / {header.spec.fps}", record.index, "timestamp")
+    task = np.unique(scalars(rows, "task_index", path))
+    if len(task) > 1 or not 0 <= task[0] < len(tasks) or tasks[int(task[0])] != record.task.sentence:
+        yield Problem(name, f"{task.tolist()} is not the task of the episode", record.index, "task_index")
+    for text in problems(episode_of(record, header, table, first, path), header):
+        field, _, what = text.rpartition(": ") if ": " in text else ("", "", text)
+        yield Problem(name, what, record.index, field)
+
+
+# --------------------------------------------------------------------------------------------------- summary
+
+
+@dataclass(frozen=True)
+class Group:
+    """Episodes of one kind, family and split."""
+
+    kind: str
+    family: str
+    split: str
+    episodes: int
+    successes: int
+    diverged: int
+    tasks: int
+    shortest: int
+    longest: int
+    steps: int
+
+    @property
+    def success_rate(self) -> float:
+        """Diverged episodes count as failures."""
+        return self.successes / self.episodes
+
+    @property
+    def mean_length(self) -> float:
+        return self.steps / self.episodes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a dataset holds; ``size`` is bytes on disk, ``skipped`` a sentence for each broken file."""
+
+    path: Path
+    header: Header
+    groups: tuple[Group, ...]
+    episodes: int
+    steps: int
+    size: int
+    skipped: tuple[str, ...]
+
+
+def inspect(path: str | Path) -> Summary:
+    """A summary of the dataset at ``path``, without the episodes of broken files."""
+    store = EpisodeStore.open(path, skip_bad=True)
+    records = sorted(store.records, key=_group_of)
+    return Summary(
+        path=store.path,
+        header=store.header,
+        groups=tuple(_group(key, list(members)) for key, members in groupby(records, key=_group_of)),
+        episodes=len(records),
+        steps=sum(record.length for record in records),
+        size=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        skipped=tuple(store.skipped),
+    )
+
+
+def _group_of(record: Record) -> tuple[str, str, str]:
+    return record.kind, record.task.family, record.task.split
+
+
+def _group(key: tuple[str, str, str], records: Sequence[Record]) -> Group:
+    lengths = [record.length for record in records]
+    return Group(
+        *key,
+        episodes=len(records),
+        successes=sum(record.success and not record.diverged for record in records),
+        diverged=sum(record.diverged for record in records),
+        tasks=len({record.task.name for record in records}),
+        shortest=min(lengths),
+        longest=max(lengths),
+        steps=sum(lengths),
+    )

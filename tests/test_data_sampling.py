@@ -1,0 +1,130 @@
+"""Every sampled example is legal, every legal one is reachable, and tasks are drawn uniformly."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling, choose, distinct
+from watchtrylearn.ops.random import generator
+from watchtrylearn.types import WtlError
+
+
+def table(rows: list[tuple[int, int, str]]) -> EpisodeTable:
+    """A table from (task, scene, "d" or "t") rows; episode i has i + 1 steps."""
+    task, scene, kind = (np.array(column) for column in zip(*rows, strict=True))
+    return EpisodeTable(task, scene, np.arange(1, len(rows) + 1), kind == "d", kind == "t")
+
+
+SEVEN = [(7, 0, "d"), (7, 0, "t"), (7, 0, "t"), (7, 1, "d"), (7, 2, "d"), (7, 2, "t"), (7, 0, "d")]
+THREE = [(3, 5, "d"), (3, 6, "d"), (3, 0, "t"), (3, 6, "t")]
+SMALL = table([*SEVEN, *THREE, (4, 1, "d"), (4, 1, "d"), (4, 1, "t")])
+
+
+def illegal(
+    t: EpisodeTable, demo: np.ndarray, trial: np.ndarray, query: int, frames: np.ndarray
+) -> str | None:
+    """What breaks the rules in one example, checked from the definition."""
+    demo, trial = demo[demo >= 0], trial[trial >= 0]
+    if not t.is_demo[query] or not t.is_demo[demo].all() or not t.is_trial[trial].all():
+        return "kinds"
+    if (t.task[demo] != t.task[query]).any() or (t.task[trial] != t.task[query]).any():
+        return "tasks"
+    if (t.scene[demo] == t.scene[query]).any() or (t.scene[trial] != t.scene[query]).any():
+        return "scenes"
+    if len(set(demo)) < len(demo) or len(set(trial)) < len(trial):
+        return "repeats"
+    return "frames" if (frames < 0).any() or (frames >= t.length[query]).any() else None
+
+
+rows = st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from("dt"))
+
+
+@given(st.lists(rows, min_size=1, max_size=25), st.integers(0, 2), st.integers(0, 3), st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_every_example_is_legal(entries: list, demos: int, trials: int, seed: int) -> None:
+    t = table(entries)
+    sampling = Sampling(demos=(0,) * demos + (1, 1), trials=(0,) * trials + (1, 1, 1), frames=3)
+    try:
+        index = PairIndex(t, sampling)
+    except WtlError:
+        return
+    pairs = index.sample(generator(seed), 40)
+    for i in range(40):
+        assert illegal(t, pairs.demo[i], pairs.trial[i], pairs.query[i], pairs.frames[i]) is None
+        assert pairs.task[i] == t.task[pairs.query[i]]
+        assert (pairs.demo[i] >= 0).sum() >= demos
+        assert (pairs.trial[i] >= 0).sum() >= trials
+
+
+def test_all_legal_queries_are_reached_and_tasks_are_uniform() -> None:
+    pairs = PairIndex(SMALL, Sampling(trials=(1, 1, 1))).sample(generator("reach"), 6000)
+    assert set(pairs.query) == {0, 3, 4, 6, 7, 8}  # task 4 has one scene only: no demonstration from another
+    share = np.bincount(pairs.task, minlength=8) / 6000
+    assert share[[3, 7]] == pytest.approx(0.5, abs=0.03)
+    of_seven = pairs.query[pairs.task == 7]
+    assert np.bincount(of_seven)[[0, 3, 4, 6]] / len(of_seven) == pytest.approx(0.25, abs=0.04)
+
+
+def test_contexts_are_uniform_over_what_fits_the_query() -> None:
+    pairs = PairIndex(SMALL, Sampling(demos=(0, 1), trials=(0, 1))).sample(generator("fit"), 8000)
+    assert set(pairs.query) == {0, 4, 6, 8}
+    first = pairs.query == 0
+    assert np.bincount(pairs.demo[first, 0])[[3, 4]] / first.sum() == pytest.approx(0.5, abs=0.05)
+    assert np.bincount(pairs.trial[first, 0])[[1, 2]] / first.sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_counts_follow_the_weights_and_are_cut_to_what_exists() -> None:
+    count = (choose(generator("w"), np.full(20_000, 9), (1, 0, 3)) >= 0).sum(1)
+    assert np.bincount(count) / 20_000 == pytest.approx([0.25, 0, 0.75], abs=0.02)
+    assert ((choose(generator("w"), np.array([0, 1, 2]), (0, 0, 0, 1)) >= 0).sum(1) == [0, 1, 2]).all()
+    assert choose(generator("w"), np.array([5]), (1,)).tolist() == [[-1]]  # one absent slot, never none
+
+
+def test_distinct_choices_are_uniform_over_ordered_pairs() -> None:
+    picked = distinct(generator("pairs"), np.full(24_000, 4), 2)
+    pair, count = np.unique(picked, axis=0, return_counts=True)
+    assert len(pair) == 12
+    assert count / 24_000 == pytest.approx(1 / 12, abs=0.01)
+
+
+def test_same_generator_same_examples() -> None:
+    index = PairIndex(SMALL, Sampling(trials=(1, 1)))
+    one, two = (index.sample(generator("same"), 16) for _ in range(2))
+    assert (one.query == two.query).all()
+    assert (one.frames == two.frames).all()
+
+
+def test_impossible_and_wrong_options_are_refused() -> None:
+    with pytest.raises(WtlError, match="3 trials in its own scene"):
+        PairIndex(SMALL, Sampling(trials=(0, 0, 0, 1)))
+    for wrong in (
+        {"demos": ()},
+        {"trials": (0.0,)},
+        {"trials": (1, -1)},
+        {"demos": (float("nan"),)},
+        {"frames": 0},
+    ):
+        with pytest.raises(WtlError, match="sampling"):
+            Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_sampling_is_fast() -> None:
+    task = np.repeat(np.arange(500), 16)
+    scene = np.tile(np.arange(8).repeat(2), 500)
+    is_demo = np.tile([True, False], 4000)
+    index = PairIndex(
+        EpisodeTable(task, scene, np.full(8000, 50), is_demo, ~is_demo), Sampling(trials=(1, 1, 1, 1))
+    )
+    rng = generator("fast")
+    best = min(_seconds(lambda: index.sample(rng, 64)) for _ in range(20))
+    assert best < 2e-3  # about 0.2 ms on an idle core
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,453 @@
+"""What was acknowledged is there, exactly, whatever happened; what is unsound never gets in."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_episodes import SPEC, channel, make_episode, same
+from processes import fork, wait
+from watchtrylearn.data import layout
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.verify import inspect, rebuild_index, verify
+from watchtrylearn.files import read_json
+from watchtrylearn.ops.random import generator
+from watchtrylearn.types import Episode, Spec, WtlError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "dataset"
+
+
+def fill(path: Path, batches: int = 3, size: int = 4) -> list[Episode]:
+    episodes = [make_episode(i) for i in range(batches * size)]
+    with EpisodeStore.create(path, SPEC, suite="test") as store:
+        for begin in range(0, len(episodes), size):
+            store.append(episodes[begin : begin + size])
+    return episodes
+
+
+# --------------------------------------------------------------------------------------------- round trip
+
+
+def test_round_trip_is_exact(path: Path) -> None:
+    episodes = fill(path)
+    store = EpisodeStore.open(path, SPEC)
+    assert len(store) == 12
+    assert store.header.suite == "test"
+    assert store.spec == SPEC
+    assert all(same(a, b) for a, b in zip(store, episodes, strict=True))
+    assert all(same(a, episodes[i]) for a, i in zip(store.read([7, 0, 7, 11]), [7, 0, 7, 11], strict=True))
+    assert [record.task for record in store.records] == [episode.task for episode in episodes]
+    assert verify(path) == []
+
+
+def test_iteration_holds_one_file_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path)
+    store = EpisodeStore.open(path)
+    opened: list[int] = []
+    table = store._table
+    monkeypatch.setattr(store, "_table", lambda kind, file: opened.append(file) or table(kind, file))
+    iterator = iter(store)
+    next(iterator)
+    assert opened == [0]
+    assert len(list(iterator)) == 11
+    assert opened == [0, 1, 2]
+
+
+def test_executed_actions_are_kept_where_they_differ(path: Path) -> None:
+    episodes = [make_episode(i, executed=i % 2 == 0) for i in range(4)]
+    with EpisodeStore.create(path, SPEC, executed=True) as store:
+        store.append(episodes)
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path).read(), episodes, strict=True))
+    assert "action.executed" in read_json(path / layout.INFO)["features"]
+    with EpisodeStore.create(path / "plain", SPEC) as store, pytest.raises(WtlError, match="executed=True"):
+        store.append(episodes)
+
+
+def test_a_spec_without_environment_and_with_other_channels(path: Path) -> None:
+    spec = Spec(5, 12, {"state": channel("x"), "touch": channel("l", "r", "m")}, channel("u"))
+    unbounded = replace(spec, action=replace(spec.action, low=(-np.inf,), high=(np.inf,)))
+    episodes = [make_episode(i, spec=unbounded) for i in range(3)]
+    with EpisodeStore.create(path, unbounded) as store:
+        store.append(episodes)
+    store = EpisodeStore.open(path, unbounded)
+    assert store.spec == unbounded
+    assert all(same(a, b) for a, b in zip(store, episodes, strict=True))
+
+
+def test_diverged_trials_are_kept_and_count_for_nothing(path: Path) -> None:
+    broken = make_episode(0)
+    broken = replace(broken, diverged=True, action=np.full_like(broken.action, np.nan), success=False)
+    with EpisodeStore.create(path, SPEC) as store:
+        store.append([broken, make_episode(1)])
+    assert same(EpisodeStore.open(path).read([0])[0], broken)
+    assert np.isfinite(read_json(path / layout.STATS)["action"]["mean"]).all()
+    assert verify(path) == []
+
+
+def test_several_stores_may_append_to_one_dataset(path: Path) -> None:
+    EpisodeStore.create(path, SPEC)
+    one, two = EpisodeStore.open(path), EpisodeStore.open(path)
+    assert one.append([make_episode(0)]) == [0]
+    assert two.append([make_episode(1), make_episode(2)]) == [1, 2]
+    assert one.append([make_episode(3)]) == [3]
+    assert all(same(a, make_episode(i)) for i, a in enumerate(EpisodeStore.open(path)))
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+
+def broken_at(field: str, value: float) -> Episode:
+    episode = make_episode(4)
+    values = {**episode.observation, "action": episode.action, "reward": episode.reward}
+    values[field] = values[field].copy()
+    values[field].flat[-1] = value
+    observation = {name: values[name] for name in episode.observation}
+    return replace(episode, observation=observation, action=values["action"], reward=values["reward"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e9])
+@pytest.mark.parametrize("field", ["state", "environment_state", "action"])
+def test_bad_numbers_are_refused_by_episode_field_and_step(path: Path, field: str, value: float) -> None:
+    store = EpisodeStore.create(path, SPEC)
+    step = len(make_episode(4)) - 1
+    with pytest.raises(WtlError, match=rf"episode 1 of the batch .*{field}: \w+ is .* at step {step}"):
+        store.append([make_episode(0), broken_at(field, value)])
+    assert len(EpisodeStore.open(path)) == 0
+    assert not list(path.glob("data/*/*"))
+
+
+def of_length(steps: int) -> dict:
+    observation = {name: np.zeros((steps, c.size), np.float32) for name, c in SPEC.observation.items()}
+    action = np.zeros((steps, SPEC.action.size), np.float32)
+    return {"observation": observation, "action": action, "reward": np.zeros(steps, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_length(0), "no steps"),
+        (of_length(13), "horizon of 12"),
+        ({"observation": {"state": make_episode(1).observation["state"]}}, "environment_state: missing"),
+        ({"diverged": True}, "cannot be a demonstration"),
+        ({"seed": 2**63}, "64 bits"),
+        ({"initial_state": np.array([np.nan])}, "initial_state: not finite"),
+    ],
+)
+def test_unsound_episodes_are_refused(path: Path, change: dict, message: str) -> None:
+    store = EpisodeStore.create(path, SPEC)
+    with pytest.raises(WtlError, match=message):
+        store.append([replace(make_episode(1), **change)])
+    assert verify(path) == []
+
+
+def test_every_difference_of_spec_is_listed(path: Path) -> None:
+    fill(path)
+    other = Spec(20, 12, {"state": channel("x")}, channel("a", "b", "c"))
+    with pytest.raises(WtlError, match=r"does not fit: fps: 10, not 20; .*environment_state.*state.*action"):
+        EpisodeStore.open(path, other)
+    with pytest.raises(WtlError, match="does not fit"):
+        EpisodeStore.open_or_create(path, other)
+    assert len(EpisodeStore.open_or_create(path, SPEC)) == 12
+
+
+def test_other_schema_other_directory_and_second_creation_are_refused(path: Path, tmp_path: Path) -> None:
+    fill(path)
+    with pytest.raises(WtlError, match="already a dataset"):
+        EpisodeStore.create(path, SPEC)
+    with pytest.raises(WtlError, match="is not a watchtrylearn dataset"):
+        EpisodeStore.open(tmp_path / "nothing")
+    with pytest.raises(WtlError, match="has no episode 12"):
+        EpisodeStore.open(path).read([12])
+    header = read_json(path / layout.HEADER)
+    (path / layout.HEADER).write_text(json.dumps({**header, "schema": 99}))
+    with pytest.raises(WtlError, match="has schema version 99; this version of watchtrylearn reads 1"):
+        EpisodeStore.open(path)
+
+
+# ------------------------------------------------------------------------------------------------- killing
+
+
+def record_until_killed(path: Path, acknowledged: int) -> None:
+    """Append batches for ever, and tell the pipe ``acknowledged`` after each how many episodes are safe."""
+    store = EpisodeStore.open_or_create(path, SPEC)
+    while True:
+        begin = len(store)
+        store.append([make_episode(i) for i in range(begin, begin + 1 + begin % 3)])
+        os.write(acknowledged, f"{len(store)}\n".encode())
+        if begin % 4 == 0:
+            store.finalize()
+
+
+def test_kill_at_any_moment_loses_nothing_acknowledged(path: Path) -> None:
+    rng = generator("kill")
+    safe = 0
+    for attempt in range(14):
+        reader, writer = os.pipe()
+        pid = fork(lambda: record_until_killed(path, writer))  # noqa: B023
+        os.close(writer)
+        told = os.read(reader, 1) if attempt % 2 else b""  # every other one gets to store something
+        time.sleep(rng.uniform(0.0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        assert wait(pid) == -signal.SIGKILL
+        with os.fdopen(reader, "rb") as acknowledged:
+            safe = max([safe, *map(int, (told + acknowledged.read()).split())])
+        if (path / layout.HEADER).exists():
+            assert len(EpisodeStore.open(path)) >= safe  # and that without manual work
+    store = EpisodeStore.open(path)
+    assert verify(path) == []
+    assert safe >= 7
+    assert [record.index for record in store.records] == list(range(len(store)))
+    assert all(same(a, make_episode(i)) for i, a in enumerate(store))
+
+
+@pytest.mark.parametrize("writes", range(1, 7))
+def test_kill_before_each_rename(path: Path, writes: int) -> None:
+    """Every window of an append and a finalize once, not by chance: die before the n-th file appears."""
+    fill(path, batches=1)
+
+    def die() -> None:
+        left = [writes]
+        replace_file = os.replace
+
+        def dying(source: Path, target: Path) -> None:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace_file(source, target)
+
+        os.replace = dying  # type: ignore[assignment]
+        with EpisodeStore.open(path) as store:
+            store.append([make_episode(4), make_episode(5)])
+
+    assert wait(fork(die)) == -signal.SIGKILL
+    store = EpisodeStore.open(path)
+    assert len(store) == (4 if writes <= 3 else 6)  # data, checksums, episodes = committed; then the index
+    assert verify(path) == []
+    assert not list(path.rglob("*.tmp"))
+    store.append([make_episode(len(store))])
+    assert all(same(a, make_episode(i)) for i, a in enumerate(EpisodeStore.open(path)))
+
+
+def test_a_full_disk_while_appending(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, batches=1)
+    store = EpisodeStore.open(path)
+    for allowed in range(3):
+        left = [allowed]
+        replace_file = os.replace
+
+        def full(source: Path, target: Path, left: list[int] = left, move: Callable = replace_file) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+            move(source, target)
+
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(WtlError, match="No space left"):
+            store.append([make_episode(4)])
+        monkeypatch.undo()
+    assert len(EpisodeStore.open(path)) == 4
+    with store:
+        assert store.append([make_episode(4)]) == [4]
+    assert verify(path) == []
+
+
+# ---------------------------------------------------------------------------------------------- corruption
+
+
+def middle(path: Path, template: str) -> Path:
+    return path / layout.numbered(template, 1)
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    file.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "bit flip": flip,
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-40]),
+    "empty": lambda file: file.write_bytes(b""),
+    "overwritten": lambda file: file.write_bytes(b"PAR1" + bytes(1000) + b"PAR1"),
+    "gone": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_corrupt_data_file_is_named_and_the_rest_usable(path: Path, damage: str) -> None:
+    episodes = fill(path)
+    file = middle(path, layout.DATA_PATH)
+    DAMAGE[damage](file)
+    assert any(problem.file == str(file.relative_to(path)) for problem in verify(path))
+    with pytest.raises(WtlError, match=r"file-001\.parquet"):
+        EpisodeStore.open(path).read()
+    store = EpisodeStore.open(path, skip_bad=True)
+    assert len(store.skipped) == 1
+    assert "file-001.parquet" in store.skipped[0]
+    assert [record.index for record in store.records] == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert all(same(a, episodes[r.index]) for a, r in zip(store, store.records, strict=True))
+    assert inspect(path).episodes == 8
+    with pytest.raises(WtlError, match="nothing can be added"):
+        store.append([make_episode(12)])
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_corrupt_episodes_file_is_named_and_the_rest_usable(path: Path, damage: str) -> None:
+    episodes = fill(path)
+    file = middle(path, layout.EPISODES_PATH)
+    DAMAGE[damage](file)
+    assert verify(path)
+    with pytest.raises(WtlError, match=r"file-00[12]\.parquet"):
+        EpisodeStore.open(path)
+    store = EpisodeStore.open(path, skip_bad=True)
+    assert all(same(a, episodes[r.index]) for a, r in zip(store, store.records, strict=True))
+    assert len(store) == 8
+    with pytest.raises(WtlError, match="nothing can be added"):
+        store.append([make_episode(12)])
+    assert len(list(path.glob("data/*/*.parquet"))) == 3  # nothing was thrown away
+
+
+@pytest.mark.parametrize("template", [layout.DATA_PATH, layout.EPISODES_PATH])
+def test_every_flipped_bit_is_noticed(path: Path, template: str) -> None:
+    fill(path, batches=1)
+    file = path / layout.numbered(template, 0)
+    right = file.read_bytes()
+    rng = generator("flips", template)
+    for offset in rng.integers(len(right), size=25).tolist():
+        wrong = bytearray(right)
+        wrong[offset] ^= 1 << int(rng.integers(8))
+        file.write_bytes(wrong)
+        with pytest.raises(WtlError, match=r"file-000\.parquet is damaged"):
+            EpisodeStore.open(path).read()
+    file.write_bytes(right)
+    assert len(EpisodeStore.open(path).read()) == 4
+
+
+def test_an_orphan_is_put_aside_not_deleted(path: Path) -> None:
+    fill(path)
+    orphan = path / layout.numbered(layout.DATA_PATH, 3)
+    orphan.write_bytes(b"half a file")
+    assert [problem.file for problem in verify(path)] == ["data/chunk-000/file-003.parquet"]
+    assert len(EpisodeStore.open(path)) == 12
+    assert verify(path) == []
+    assert [file.read_bytes() for file in (path / layout.QUARANTINE).iterdir()] == [b"half a file"]
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Edit a data file the way a careless script would."""
+    file = middle(path, layout.DATA_PATH)
+    pq.write_table(change(pq.read_table(file)), file)
+
+
+def column(name: str, value: object) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        values = table.column(name).to_pylist()
+        values[2] = value
+        position = table.column_names.index(name)
+        return table.set_column(position, name, [pa.array(values, table.schema.field(name).type)])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("action", [np.nan, 0.0], "dx is nan"),
+        ("observation.state", [0.0, 99.0], "y is 99"),
+        ("timestamp", 7.0, "frame_index / 10"),
+        ("task_index", 77, "not the task"),
+        ("frame_index", 5, "does not count"),
+        ("next.reward", np.inf, "not a finite number"),
+    ],
+)
+def test_verify_names_episode_and_field(path: Path, name: str, value: object, says: str) -> None:
+    fill(path)
+    rewrite(path, column(name, value))
+    found = [problem for problem in verify(path) if problem.episode is not None]
+    assert [(p.episode, says in p.text) for p in found] == [(row_episode(path), True)]
+    assert found[0].field.removeprefix("next.") in name
+    assert str(found[0]).startswith("data/chunk-000/file-001.parquet: episode ")
+
+
+def row_episode(path: Path) -> int:
+    return pq.read_table(middle(path, layout.DATA_PATH)).column("episode_index")[2].as_py()
+
+
+def test_verify_notices_missing_rows_and_columns(path: Path) -> None:
+    fill(path)
+    rewrite(path, lambda table: table.slice(1))
+    assert any("rows, its 4 episodes have" in p.text for p in verify(path))
+    rewrite(path, lambda table: table.drop_columns(["action"]))
+    assert any(p.field == "action" for p in verify(path))
+
+
+# --------------------------------------------------------------------------------------------- derived files
+
+
+@pytest.mark.parametrize("file", [layout.INFO, layout.TASKS, layout.STATS])
+@pytest.mark.parametrize("damage", ["bit flip", "empty", "gone"])
+def test_derived_files_are_never_trusted(path: Path, file: str, damage: str) -> None:
+    episodes = fill(path)
+    right = {name: (path / name).read_bytes() for name in (layout.INFO, layout.TASKS)}
+    DAMAGE[damage](path / file)
+    assert len(EpisodeStore.open(path)) == len(episodes)
+    assert rebuild_index(path) == len(episodes)
+    assert right == {name: (path / name).read_bytes() for name in right}
+    assert verify(path) == []
+
+
+def test_counters_that_lie_are_reported_and_put_right(path: Path) -> None:
+    fill(path)
+    info = read_json(path / layout.INFO)
+    (path / layout.INFO).write_text(json.dumps({**info, "total_episodes": 99, "splits": {}}))
+    assert "total_episodes is 99, the episode files say 12" in str(verify(path)[0])
+    EpisodeStore.open(path)
+    assert read_json(path / layout.INFO) == info
+
+
+def test_verify_recomputes_the_statistics(path: Path) -> None:
+    fill(path)
+    text = (path / layout.STATS).read_text()
+    (path / layout.STATS).write_text(text.replace('"std": [\n      0.', '"std": [\n      1.', 1))
+    assert [str(problem) for problem in verify(path)] == [
+        "meta/stats.json: the numbers are not those of the episodes"
+    ]
+
+
+def test_statistics_two_routes(path: Path) -> None:
+    episodes = fill(path)
+    stats = read_json(path / layout.STATS)
+    state = np.concatenate([episode.observation["state"] for episode in episodes]).astype(float)
+    found = stats["observation.state"]
+    assert found["count"] == [len(state)]
+    for name in ("min", "max", "mean", "std"):
+        assert found[name] == pytest.approx(getattr(state, name)(axis=0).tolist(), rel=1e-6)
+    table = pq.read_table(path / layout.numbered(layout.EPISODES_PATH, 0))
+    for name, share in [("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)]:
+        stored = table.column(f"stats/action/{name}").to_pylist()
+        expected = [np.quantile(e.action.astype(float), share, axis=0).tolist() for e in episodes[:4]]
+        assert np.allclose(stored, expected, atol=1e-7)
+
+
+def test_summary(path: Path) -> None:
+    episodes = fill(path)
+    summary = inspect(path)
+    assert (summary.episodes, summary.steps) == (12, sum(map(len, episodes)))
+    assert {(g.kind, g.family): g.episodes for g in summary.groups} == {
+        (kind, family): sum(e.kind == kind and e.task.family == family for e in episodes)
+        for kind in ("demo", "trial")
+        for family in ("push", "grasp")
+    }
+    assert all(g.success_rate == 1.0 for g in summary.groups if g.kind == "demo")
+    assert summary.size > 1000
