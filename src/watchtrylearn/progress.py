@@ -1,0 +1,99 @@
+"""Progress with the remaining time: live bars on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_REFRESH = 0.1  # seconds between updates of a bar: one per step would cost more than a small step
+_LINES = 15.0  # seconds between lines where there is no terminal
+
+
+@runtime_checkable
+class Advance(Protocol):
+    """``advance(count, note)``: ``count`` more are done; ``note`` is a short text, say the loss."""
+
+    def __call__(self, count: int = 1, note: str = "") -> None: ...
+
+
+class Display:
+    """Shows any number of activities, one after the other or nested, on one console.
+
+    Example::
+
+        with display.track("collecting trials", total=520) as advance:
+            for chunk in chunks:
+                advance(len(chunk), note=f"{successes} successes")
+    """
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+        self._active = 0
+
+    @contextmanager
+    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """Show one activity of ``total`` units, ``done`` of which were finished earlier (after a resume)."""
+        shown = self._bar if self.console.is_terminal else self._lines
+        with shown(description, total, done) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, description: str, total: int, done: int) -> Iterator[Advance]:
+        bar = self._bars.add_task(description, total=total, completed=done, note="")
+        pending, shown_at = done, 0.0
+
+        def advance(count: int = 1, note: str = "") -> None:
+            nonlocal pending, shown_at
+            pending += count
+            if pending >= total or time.monotonic() - shown_at > _REFRESH:
+                shown_at = time.monotonic()
+                self._bars.update(bar, completed=pending, note=note)
+
+        self._active += 1
+        self._bars.start()
+        try:
+            yield advance
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._bars.stop()
+
+    @contextmanager
+    def _lines(self, description: str, total: int, done: int) -> Iterator[Advance]:
+        started = shown_at = time.monotonic()
+        now_done = done
+
+        def advance(count: int = 1, note: str = "") -> None:
+            nonlocal now_done, shown_at
+            now_done += count
+            now = time.monotonic()
+            if now_done >= total or now - shown_at > _LINES:
+                shown_at = now
+                left = (now - started) / max(1, now_done - done) * (total - now_done)
+                line = f"{description}: {now_done}/{total}, {now - started:.0f} s, {left:.0f} s left  {note}"
+                self.console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+        yield advance

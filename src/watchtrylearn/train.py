@@ -1,0 +1,385 @@
+"""Meta-training: minimise ``learner.loss(batch)``, survive anything, and continue bit for bit.
+
+What a step does is a function of its number: the batch of step ``k`` is drawn with
+``generator("train", seed, k)``, and whatever the loss itself draws from torch's generator is seeded by
+``(seed, k)`` too. So the state of a run is its weights, its moments and ``k``, and a run that was killed and
+resumed ends with exactly the weights of one that was not (same machine, same versions, same threads).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from watchtrylearn import checkpoint
+from watchtrylearn.files import directory_lock, read_json, write_json
+from watchtrylearn.metrics import MetricLog, read_metrics
+from watchtrylearn.ops.random import generator
+from watchtrylearn.progress import Advance, Display
+from watchtrylearn.settings import refuse_changes
+from watchtrylearn.signals import Interrupted, stop_signals
+from watchtrylearn.types import Batch, Spec, WtlError
+
+_CONFIG, _CHECKPOINTS = "config.json", "checkpoints"
+BAD_STEPS = 10  # so many steps without a finite gradient in a row are not bad luck
+
+logger = logging.getLogger(__name__)
+
+Sample = Callable[[np.random.Generator], Batch]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size, frames: tasks in a batch, and steps imitated of each query; for whoever builds ``sample``,
+            recorded here so that a run cannot be resumed with others.
+        learning_rate: of AdamW, at its peak: reached linearly after ``warmup`` steps, falling along half a
+            cosine to ``final_rate`` (a fraction of the peak) at the last step.
+        weight_decay: of matrices; vectors (biases, scales, step sizes) are not decayed.
+        clip_norm: the largest global norm of the gradient.
+        average: the model that is exported is a moving average of the weights with this decay per step,
+            shorter at the start, ``min(average, (1 + k) / (10 + k))``; 0 exports the last weights.
+        checkpoint_every: seconds between checkpoints.
+        log_every: steps between rows of the log; a row is the mean over the steps since the row before.
+        seed: of everything random in training.
+        threads: torch threads; 0 leaves torch's choice. The last bit of a result may depend on it.
+    """
+
+    steps: int = 2000
+    batch_size: int = 64
+    frames: int = 16
+    learning_rate: float = 1e-3
+    final_rate: float = 0.0
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    average: float = 0.999
+    checkpoint_every: float = 30.0
+    log_every: int = 20
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "frames", "learning_rate", "clip_norm", "log_every"):
+            if not getattr(self, name) > 0:
+                raise WtlError(f"train.{name} must be greater than 0, got {getattr(self, name)}")
+        for name in ("final_rate", "warmup", "weight_decay", "checkpoint_every", "threads"):
+            if not getattr(self, name) >= 0:
+                raise WtlError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise WtlError(f"train.average must be at least 0 and below 1, got {self.average}")
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """How training went: ``seconds`` counts all sessions; ``loss`` is the mean in the last row of the log."""
+
+    steps: int
+    skipped: int
+    seconds: float
+    loss: float
+    resumed_at: int
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What ``fit`` needs of a learner: a torch module with a name, a config, a spec and a loss."""
+
+    name: str
+    spec: Spec
+    config: Any
+
+    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of step 0, 1, ...: linear warm-up, then half a cosine."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    fraction = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.learning_rate * fraction
+
+
+# ---------------------------------------------------------------------------------------------------- a run
+
+
+class Run:
+    """The state of a training run: learner, optimizer, averaged weights, counters, the log's open window."""
+
+    def __init__(self, learner: Trainable, config: TrainConfig) -> None:
+        self.learner = learner
+        self.config = config
+        self.parameters = {n: p for n, p in learner.named_parameters() if p.requires_grad}
+        self.optimizer = _optimizer(list(self.parameters.values()), config)
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.step = 0
+        self.skipped = 0
+        self.bad_in_a_row = 0
+        self.seconds = 0.0
+        self.window: dict[str, list[float]] = {}  # name -> [sum, count] since the last row of the log
+
+    def advance(self, batch: Batch) -> None:
+        """One optimizer step, or, if loss or gradient are not finite, none: it is skipped and counted."""
+        rate = learning_rate(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss, parts = self.learner.loss(batch)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        logged = {**parts, "loss": loss, "gradient_norm": norm}
+        # one transfer for all the numbers of a step
+        values = dict(zip(logged, torch.stack([v.detach() for v in logged.values()]).tolist(), strict=True))
+        if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+            self._apply()
+            self._record({**values, "learning_rate": rate})
+        else:
+            self.skipped += 1
+            self.bad_in_a_row += 1
+        self.step += 1
+
+    def _apply(self) -> None:
+        self.optimizer.step()
+        self.bad_in_a_row = 0
+        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
+        for name, parameter in self.parameters.items():
+            self.average[name].lerp_(parameter.detach(), 1 - decay)
+
+    def _record(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if math.isfinite(value):
+                entry = self.window.setdefault(name, [0.0, 0])
+                entry[0] += value
+                entry[1] += 1
+
+    def take_window(self) -> dict[str, float]:
+        """The means since the last call, and how many steps were skipped in the run so far."""
+        means = {name: total / count for name, (total, count) in sorted(self.window.items())}
+        self.window = {}
+        return {**means, "skipped": float(self.skipped)}
+
+    # The two halves of a checkpoint, and their inverse.
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learned so far, by name."""
+        found = {f"model/{name}": value for name, value in self.learner.state_dict().items()}
+        found |= {f"average/{name}": value for name, value in self.average.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                found[f"optimizer/{name}/{key}"] = value
+        return found
+
+    def counters(self) -> dict[str, Any]:
+        """What else the rest of the run depends on; the random state is the seed and the step."""
+        return {
+            "skipped": self.skipped,
+            "bad_in_a_row": self.bad_in_a_row,
+            "seconds": self.seconds,
+            "window": self.window,
+            "random": {"seed": self.config.seed, "step": self.step},
+        }
+
+    def save(self, directory: Path) -> None:
+        """Add a checkpoint to the run in ``directory``."""
+        state = {**_settings(self.learner, self.config), "versions": checkpoint.versions(), **self.counters()}
+        checkpoint.save(directory / _CHECKPOINTS, self.step, self.tensors(), state)
+
+    def restore(self, found: checkpoint.Checkpoint) -> None:
+        """Become the run that was saved."""
+        try:
+            self.learner.load_state_dict(_under("model/", found.tensors))
+            for name, parameter in self.parameters.items():
+                self.average[name].copy_(found.tensors[f"average/{name}"])
+                state = _under(f"optimizer/{name}/", found.tensors)
+                self.optimizer.state[parameter] = {key: v.to(parameter.device) for key, v in state.items()}
+        except (RuntimeError, KeyError) as error:
+            raise WtlError(f"{found.path} is of another network than {self.learner.name}: {error}") from error
+        self.step = found.step
+        for name in ("skipped", "bad_in_a_row", "seconds", "window"):
+            setattr(self, name, found.state[name])
+
+    def finish(self) -> None:
+        """Give the learner its averaged weights."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.average[name])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    matrices = [p for p in parameters if p.ndim >= 2]
+    vectors = [p for p in parameters if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, fused=True)
+
+
+# ------------------------------------------------------------------------------------------------------ fit
+
+
+def fit(
+    learner: Trainable,
+    sample: Sample,
+    config: TrainConfig,
+    directory: str | Path,
+    progress: Display | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrainSummary:
+    """Train ``learner`` in ``directory``, or continue there, or do nothing if that run is finished.
+
+    ``sample`` draws a batch with the generator it is given and no other randomness. In the end ``learner``
+    has the exported weights (``model.safetensors``) and is in evaluation mode. Beside them the directory has
+    ``config.json``, ``metrics.jsonl``, ``tensorboard/`` and ``checkpoints/``.
+
+    Raises ``WtlError`` if the directory holds a run with other settings, naming each, or if ``BAD_STEPS``
+    steps in a row had no finite gradient (the last good checkpoint stays); ``Interrupted`` after Ctrl-C,
+    SIGTERM or ``should_stop() == True``, with the state saved.
+    """
+    directory = Path(directory)
+    with ExitStack() as stack:
+        stack.enter_context(directory_lock(directory))
+        stack.enter_context(_torch_settings(config.threads))
+        signalled = stack.enter_context(stop_signals())
+        run = _start_or_resume(learner, config, directory)
+        resumed_at = run.step
+        log = stack.enter_context(MetricLog(directory, run.step))
+        display = progress or Display()
+        advance = stack.enter_context(display.track(f"training {learner.name}", config.steps, run.step))
+        _train(
+            run, sample, directory, log, advance, lambda: signalled() or bool(should_stop and should_stop())
+        )
+        run.finish()
+        checkpoint.save_model(directory, learner.state_dict(), _settings(learner, config))
+    learner.train(False)
+    loss = read_metrics(directory)[-1].get("loss", math.nan)
+    return TrainSummary(run.step, run.skipped, run.seconds, loss, resumed_at)
+
+
+def _train(
+    run: Run, sample: Sample, directory: Path, log: MetricLog, advance: Advance, stop: Callable[[], int]
+) -> None:
+    config = run.config
+    now = saved_at = time.monotonic()
+    note = ""
+    while run.step < config.steps:
+        _seed_torch(config.seed, run.step)
+        run.advance(sample(generator("train", config.seed, run.step)))
+        if run.bad_in_a_row == BAD_STEPS:
+            raise WtlError(_bad_steps(run, directory))
+        last = run.step == config.steps
+        if last or run.step % config.log_every == 0:
+            row = run.take_window()
+            log.write(run.step, row)
+            note = f"loss {row['loss']:.4g}" if "loss" in row else "no finite loss"
+        before, now = now, time.monotonic()
+        run.seconds += now - before
+        signal_number = stop()
+        if last or signal_number or now - saved_at >= config.checkpoint_every:
+            log.sync()
+            run.save(directory)
+            saved_at = now
+        if signal_number and not last:
+            raise Interrupted(_stopped(run, directory), signal_number)
+        advance(1, note)
+
+
+def _seed_torch(seed: int, step: int) -> None:
+    """What a loss draws from torch's own generator is a function of the step, as everything else."""
+    number = int(generator("torch", seed, step).integers(2**63))
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
+
+
+@contextmanager
+def _torch_settings(threads: int) -> Iterator[None]:
+    """Use ``threads`` threads (0: as they are), and leave torch as it was found."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.set_num_threads(threads or before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _stopped(run: Run, directory: Path) -> str:
+    return (
+        f"stopped after step {run.step} of {run.config.steps} of {run.learner.name}; "
+        f"the state is saved in {directory}, and the same command continues from there"
+    )
+
+
+def _bad_steps(run: Run, directory: Path) -> str:
+    return (
+        f"{run.learner.name}: loss or gradient was not finite in {BAD_STEPS} steps in a row, up to step "
+        f"{run.step}; the last good checkpoint stays in {directory}; a lower train.learning_rate may help"
+    )
+
+
+# ------------------------------------------------------------------------------------------ start or resume
+
+
+def _start_or_resume(learner: Trainable, config: TrainConfig, directory: Path) -> Run:
+    """The run in ``directory``, or a new one, whose first weights are saved so that a restart has them."""
+    settings = _settings(learner, config)
+    if (directory / _CONFIG).exists():
+        _refuse_changes(read_json(directory / _CONFIG), settings, directory)
+    learner.train(True)
+    run = Run(learner, config)
+    found = checkpoint.load_latest(directory / _CHECKPOINTS)
+    if found:
+        _refuse_changes(found.state, settings, directory)
+        run.restore(found)
+    else:
+        write_json(directory / _CONFIG, {**settings, "versions": checkpoint.versions()})
+        run.save(directory)
+    return run
+
+
+def _settings(learner: Trainable, config: TrainConfig) -> dict[str, Any]:
+    """What determines the result of a run, as JSON."""
+    found = {
+        "learner": learner.name,
+        "config": dataclasses.asdict(learner.config),
+        "spec": learner.spec.to_json(),
+        "train": dataclasses.asdict(config),
+    }
+    result: dict[str, Any] = json.loads(json.dumps(found))
+    return result
+
+
+def _refuse_changes(old: Mapping[str, Any], settings: Mapping[str, Any], directory: Path) -> None:
+    refuse_changes({key: old.get(key) for key in settings}, settings, directory, ["train.checkpoint_every"])
+    if old["versions"] != checkpoint.versions():
+        logger.warning("%s was started with other versions: its last bits may differ", directory)
