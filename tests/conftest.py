@@ -2,9 +2,7 @@
 
 import os
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # tests run side by side; threads would only get in each other's way
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads would only get in each other's way
 
 import jaxtyping
 

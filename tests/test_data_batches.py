@@ -1,16 +1,10 @@
 """Batches hold exactly the episodes they name; statistics are right and never NaN."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from watchtrylearn.data.batches import collate, gather, stack, take
-from watchtrylearn.data.normalize import Normalizer, fit_normalizers
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import Channel, Context, Episode, Spec, Task, WtlError
@@ -78,9 +72,7 @@ def test_collate_pads_shots_and_always_has_a_slot() -> None:
 
 def test_gather_and_collate_agree() -> None:
     """Two routes to one batch: indices into a store, and the episodes themselves."""
-    episodes = [
-        episode(i, 1 + i % 6, "demo" if i % 2 else "trial", task=i // 12, seed=i // 2 % 3) for i in range(24)
-    ]
+    episodes = [episode(i, 1 + i % 6, "demo" if i % 2 else "trial", task=i // 12, seed=i // 2 % 3) for i in range(24)]
     episodes = [e if e.kind == "trial" else _successful(e) for e in episodes]
     sampling = Sampling(demos=(0, 1, 1), trials=(1, 1, 1), frames=4)
     pairs = PairIndex(EpisodeTable.of(episodes), sampling).sample(generator("two routes"), 16)
@@ -109,51 +101,3 @@ def test_table_gives_no_role_to_failed_demonstrations_or_diverged_trials() -> No
     table = EpisodeTable.of([episode(0, 3), episode(1, 3), episode(2, 3, "trial"), bad])
     assert table.is_demo.tolist() == [True, False, False, False]
     assert table.is_trial.tolist() == [False, False, True, False]
-
-
-# ------------------------------------------------------------------------------------------- normalisation
-
-numbers = st.floats(-1e3, 1e3, width=32)
-
-
-@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 20), st.integers(1, 4)), elements=numbers))
-@settings(max_examples=100, deadline=None)
-def test_normalizer_round_trip_and_never_nan(values: np.ndarray) -> None:
-    normalizer = Normalizer.fit(values)
-    x = torch.from_numpy(values)
-    scaled = normalizer(x)
-    assert torch.isfinite(scaled).all()
-    back = normalizer.inverse(scaled)
-    assert torch.allclose(back, x, atol=1e-3, rtol=1e-4)
-
-
-def test_normalizer_statistics() -> None:
-    values = generator("stats").normal(3.0, 2.0, (5000, 2)).astype(np.float32)
-    values[:, 1] = 7.0
-    normalizer = Normalizer.fit(values)
-    assert normalizer.mean.tolist() == pytest.approx([values[:, 0].mean(), 7.0], rel=1e-4)
-    assert normalizer.std.tolist() == pytest.approx([values[:, 0].std(), 1.0], rel=1e-4)
-    scaled = normalizer(torch.from_numpy(values))
-    assert scaled.std(0).tolist() == pytest.approx([1.0, 0.0], abs=1e-3)
-
-
-def test_normalizer_statistics_are_saved_with_the_weights() -> None:
-    fitted = fit_normalizers([episode(i, 4) for i in range(3)], SPEC)
-    assert set(fitted) == {"state", "environment_state", "action"}
-    restored = Normalizer.identity(2)
-    restored.load_state_dict(fitted["action"].state_dict())
-    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(restored(x), fitted["action"](x))
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        lambda: Normalizer.fit(np.zeros((0, 3), np.float32)),
-        lambda: Normalizer.fit(np.array([[np.nan]])),
-        lambda: fit_normalizers([], SPEC),
-    ],
-)
-def test_no_statistics_of_nothing(broken: Callable[[], object]) -> None:
-    with pytest.raises(WtlError, match="normalisation needs"):
-        broken()

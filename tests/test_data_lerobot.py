@@ -194,9 +194,7 @@ def test_bad_columns_are_named(tmp_path: Path, column: str, value: pa.Array, mes
         read_lerobot(tmp_path)
 
 
-def test_a_small_file_that_claims_to_be_huge_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_foreign(tmp_path)
     path = tmp_path / "data/chunk-000/file-000.parquet"
     pq.write_table(pa.table({"action": np.zeros(2**22)}), path)

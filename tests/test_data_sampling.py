@@ -24,9 +24,7 @@ THREE = [(3, 5, "d"), (3, 6, "d"), (3, 0, "t"), (3, 6, "t")]
 SMALL = table([*SEVEN, *THREE, (4, 1, "d"), (4, 1, "d"), (4, 1, "t")])
 
 
-def illegal(
-    t: EpisodeTable, demo: np.ndarray, trial: np.ndarray, query: int, frames: np.ndarray
-) -> str | None:
+def illegal(t: EpisodeTable, demo: np.ndarray, trial: np.ndarray, query: int, frames: np.ndarray) -> str | None:
     """What breaks the rules in one example, checked from the definition."""
     demo, trial = demo[demo >= 0], trial[trial >= 0]
     if not t.is_demo[query] or not t.is_demo[demo].all() or not t.is_trial[trial].all():
@@ -116,9 +114,7 @@ def test_sampling_is_fast() -> None:
     task = np.repeat(np.arange(500), 16)
     scene = np.tile(np.arange(8).repeat(2), 500)
     is_demo = np.tile([True, False], 4000)
-    index = PairIndex(
-        EpisodeTable(task, scene, np.full(8000, 50), is_demo, ~is_demo), Sampling(trials=(1, 1, 1, 1))
-    )
+    index = PairIndex(EpisodeTable(task, scene, np.full(8000, 50), is_demo, ~is_demo), Sampling(trials=(1, 1, 1, 1)))
     rng = generator("fast")
     best = min(_seconds(lambda: index.sample(rng, 64)) for _ in range(20))
     assert best < 2e-3  # about 0.2 ms on an idle core

@@ -420,9 +420,7 @@ def test_verify_recomputes_the_statistics(path: Path) -> None:
     fill(path)
     text = (path / layout.STATS).read_text()
     (path / layout.STATS).write_text(text.replace('"std": [\n      0.', '"std": [\n      1.', 1))
-    assert [str(problem) for problem in verify(path)] == [
-        "meta/stats.json: the numbers are not those of the episodes"
-    ]
+    assert [str(problem) for problem in verify(path)] == ["meta/stats.json: the numbers are not those of the episodes"]
 
 
 def test_statistics_two_routes(path: Path) -> None:

@@ -16,7 +16,7 @@ def test_one_standard_gaussian_step_has_the_textbook_density():
     value = chunk_log_likelihood(
         torch.zeros(1, 1),
         torch.zeros(1, 1, 1, 1),
-        torch.zeros(1),
+        torch.zeros(1, 1),
         torch.full((1, 1, 1), 2.0),
         torch.ones(1, 1, dtype=torch.bool),
     )
@@ -25,7 +25,7 @@ def test_one_standard_gaussian_step_has_the_textbook_density():
 
 def test_the_mixture_density_agrees_with_torch_distributions():
     torch.manual_seed(0)
-    logits, mean, log_std = torch.randn(4, 3), torch.randn(4, 3, 5, 2), 0.3 * torch.randn(2)
+    logits, mean, log_std = torch.randn(4, 3), torch.randn(4, 3, 5, 2), 0.3 * torch.randn(5, 2)
     action = torch.randn(4, 5, 2)
     ours = chunk_log_likelihood(logits, mean, log_std, action, torch.ones(4, 5, dtype=torch.bool))
     normal = torch.distributions.Normal(mean, log_std.exp())
@@ -36,7 +36,7 @@ def test_the_mixture_density_agrees_with_torch_distributions():
 
 def test_masked_steps_do_not_count():
     torch.manual_seed(0)
-    logits, mean, log_std = torch.randn(4, 3), torch.randn(4, 3, 5, 2), torch.zeros(2)
+    logits, mean, log_std = torch.randn(4, 3), torch.randn(4, 3, 5, 2), torch.zeros(1, 2)
     action = torch.randn(4, 5, 2)
     mask = torch.tensor([True, True, True, False, False]).expand(4, 5)
     short = chunk_log_likelihood(logits, mean[:, :, :3], log_std, action[:, :3], mask[:, :3])

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from toy_learners import Copy, Ideal, Random
 
+from toy_learners import Copy, Ideal, Random
 from watchtrylearn.protocol import Attempt, Scene, evaluate
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.toy import FAMILIES, optimum

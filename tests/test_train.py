@@ -272,8 +272,9 @@ def test_the_checkpoint_interval_may_change_and_does_not_matter(tmp_path: Path) 
         return steps_left == 0
 
     train(tmp_path / "calm", config(checkpoint_every=60.0))
-    with pytest.raises(Interrupted, match=r"stopped after step 25 of 60 of line; the state is saved in"):
+    with pytest.raises(Interrupted, match=r"stopped after step 25 of 60 of line; the state is saved") as stopped:
         train(tmp_path / "stopped", config(checkpoint_every=60.0), should_stop=stop)
+    assert stopped.value.exit_status == 130
     _, summary = train(tmp_path / "stopped", config(checkpoint_every=0.0))
     assert summary.resumed_at == 25
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "calm")

@@ -1,20 +1,18 @@
 """Watch, try, learn: few-shot robot learning from one demonstration, own trials and yes or no.
 
-    import watchtrylearn as wtl
+import watchtrylearn as wtl
 
-    suite = wtl.make_suite("tabletop")
-    task = suite.tasks("test")[0]
-    demo = suite.demonstrate(task, seed=0)
-    learner = wtl.load("runs/demo/watch_try_learn")
-    context = wtl.Context(demos=[demo])
-    trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
-    retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
+suite = wtl.make_suite("tabletop")
+task = suite.tasks("test")[0]
+demo = suite.demonstrate(task, seed=0)
+learner = wtl.load("runs/demo/watch_try_learn")
+context = wtl.Context(demos=[demo])
+trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
+retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
 """
 
-import sys
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
@@ -28,10 +26,20 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
     from watchtrylearn.nn.task_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
-    from watchtrylearn.rollout import rollout
+    from watchtrylearn.rollouts import rollout
     from watchtrylearn.suites import Suite, make_suite, suite_names
     from watchtrylearn.train import TrainConfig, fit
-    from watchtrylearn.types import Channel, Context, Episode, Learner, Observation, Policy, Spec, Task, WtlError
+    from watchtrylearn.types import (
+        Channel,
+        Context,
+        Episode,
+        Learner,
+        Observation,
+        Policy,
+        Spec,
+        Task,
+        WtlError,
+    )
 
 _HOME = {
     "collate": "data.batches",
@@ -52,7 +60,7 @@ _HOME = {
     "Attempt": "protocol",
     "Scene": "protocol",
     "evaluate": "protocol",
-    "rollout": "rollout",
+    "rollout": "rollouts",
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
@@ -70,7 +78,7 @@ _HOME = {
 }
 
 __version__ = version("watchtrylearn")
-__all__ = [  # noqa: PLE0604, F822 (defined on first use)
+__all__ = [
     "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
     "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
@@ -90,14 +98,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """``rollout`` is a function and the module it lives in: importing the module must not hide the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -230,9 +230,7 @@ def _sha(content: bytes) -> str:
 
 def _pack(tensors: Tensors) -> bytes:
     # clone: safetensors refuses tensors that share memory (tied weights)
-    return safetensors.torch.save(
-        {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    )
+    return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})
 
 
 def _unpack(content: bytes, path: Path) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.types import WtlError
+from watchtrylearn.errors import WtlError
 
 LOCK = ".lock"
 JSON_LIMIT = 64 * 2**20  # bytes; a larger "JSON file" is not one of ours

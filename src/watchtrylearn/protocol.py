@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from watchtrylearn.rollout import rollout
+from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Adaptive, Context, Episode, Task, WtlError
 
@@ -53,6 +53,7 @@ def evaluate(
     """
     if not scenes:
         raise WtlError("there are no scenes to evaluate on")
+    require_same_spec(learner, suite)
     worlds = suite.worlds([s.task for s in scenes], [s.seed for s in scenes])
     contexts = [Context(demos=s.demos) for s in scenes]
     attempts: list[Attempt] = []
@@ -65,3 +66,10 @@ def evaluate(
     finally:
         worlds.close()
     return attempts
+
+
+def require_same_spec(learner: Adaptive, suite: Suite) -> None:
+    """Refuses a learner that was trained for other observations or actions than the suite's, naming each."""
+    found = learner.spec.differences(suite.spec)
+    if found:
+        raise WtlError(f"{learner.name} was trained for other dimensions than suite {suite.name!r}: {'; '.join(found)}")

@@ -5,19 +5,21 @@ resamples tasks, and what belongs to a task (its scenes, the training seeds) sta
 independent attempts. A crashed or diverged attempt is a failure and belongs into every count; 0 of 0 has no
 rate.
 
-Coverage of the 95 % intervals in simulation (``tests/test_statistics.py``): about 95 % for 40 tasks, 93 % for
-10.
+The 95 % intervals cover 95 to 97 % in simulation for 40 tasks of 4 or 12 scenes, and 94 % or more for 10
+(``tests/test_statistics.py`` keeps an eye on it).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import binomtest, bootstrap, permutation_test
+from scipy.stats import binomtest, bootstrap, norm, permutation_test
+from scipy.stats import t as student
 
 from watchtrylearn.types import WtlError
 
@@ -62,7 +64,7 @@ def cluster_bootstrap(
         vectorized=True,
         method="BCa",
         n_resamples=RESAMPLES,
-        confidence_level=confidence,
+        confidence_level=_expanded(confidence, len(sums)),
         rng=rng,
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -80,6 +82,17 @@ def _per_cluster(
     row_of = {cluster: row for row, cluster in enumerate(dict.fromkeys(clusters))}
     rows = [row_of[cluster] for cluster in clusters]
     return np.bincount(rows, weights=numbers), np.bincount(rows).astype(float)
+
+
+def _expanded(confidence: float, clusters: int) -> float:
+    """The level at which a bootstrap of few clusters keeps its promise (the expanded
+    percentile interval of Hesterberg 2015, "What teachers should know about the bootstrap").
+
+    Resampling ``n`` values shows sqrt((n - 1) / n) of their spread, and that spread is itself an estimate
+    (hence Student's t); both vanish for many clusters.
+    """
+    reach = float(student.ppf((1 + confidence) / 2, clusters - 1)) * math.sqrt(clusters / (clusters - 1))
+    return min(1 - 2 * float(norm.sf(reach)), 1 - 1 / RESAMPLES)
 
 
 def _equal_clusters(value: float, clusters: int, confidence: float, bounds: Interval) -> Interval:

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -275,9 +276,8 @@ def fit(
         log = stack.enter_context(MetricLog(directory, run.step))
         display = progress or Display()
         advance = stack.enter_context(display.track(f"training {learner.name}", config.steps, run.step))
-        _train(
-            run, sample, directory, log, advance, lambda: signalled() or bool(should_stop and should_stop())
-        )
+        requested = should_stop or (lambda: False)
+        _train(run, sample, directory, log, advance, lambda: signalled() or signal.SIGINT * requested())
         run.finish()
         checkpoint.save_model(directory, learner.state_dict(), _settings(learner, config))
     learner.train(False)

@@ -112,8 +112,7 @@ class Spec:
 
         def channel(value: Channel) -> dict[str, Any]:
             bounds = {
-                name: [x if math.isfinite(x) else str(x) for x in getattr(value, name)]
-                for name in ("low", "high")
+                name: [x if math.isfinite(x) else str(x) for x in getattr(value, name)] for name in ("low", "high")
             }
             return {"names": list(value.names), **bounds}
 
@@ -338,6 +337,7 @@ class Adaptive(Protocol):
     """Whatever turns evidence into a policy: all that evaluation asks of a method."""
 
     name: str
+    spec: Spec
 
     def adapt(self, context: Sequence[Context]) -> Policy:
         """A policy for one world per context."""
@@ -346,8 +346,6 @@ class Adaptive(Protocol):
 @runtime_checkable
 class Learner(Adaptive, Protocol):
     """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
-
-    spec: Spec
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes what it needs from the training episodes before the first step (scaling)."""

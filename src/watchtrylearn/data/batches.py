@@ -15,9 +15,7 @@ from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBa
 def stack(episodes: Sequence[Episode], spec: Spec) -> EpisodeBatch:
     """The episodes side by side, (episode, time, ...): ``spec.horizon`` long, zeros after each one's end."""
     shape = (len(episodes), spec.horizon)
-    observation = {
-        name: np.zeros((*shape, channel.size), np.float32) for name, channel in spec.observation.items()
-    }
+    observation = {name: np.zeros((*shape, channel.size), np.float32) for name, channel in spec.observation.items()}
     action = np.zeros((*shape, spec.action.size), np.float32)
     reward = np.zeros(shape, np.float32)
     for row, episode in enumerate(episodes):
@@ -54,9 +52,7 @@ def _absent_like(store: EpisodeBatch) -> EpisodeBatch:
         return value.new_zeros((1, *value.shape[1:]))
 
     observation = {name: one(value) for name, value in store.observation.items()}
-    return EpisodeBatch(
-        observation, one(store.action), one(store.reward), one(store.success), one(store.length)
-    )
+    return EpisodeBatch(observation, one(store.action), one(store.reward), one(store.success), one(store.length))
 
 
 def _zero(batch: EpisodeBatch, where: torch.Tensor) -> None:

@@ -76,18 +76,12 @@ def _stale_statistics(path: Path, header: Header, records: Sequence[Record]) -> 
     if not isinstance(written, dict) or set(written) != (set(layout.features(header)) if sound else set()):
         return ["the features are not those of the dataset"]
     counts = {name: dict(entry).get("count") for name, entry in written.items() if isinstance(entry, dict)}
-    return [
-        f"{name} counts {counts.get(name)} steps, not {count}"
-        for name in written
-        if counts.get(name) != [count]
-    ]
+    return [f"{name} counts {counts.get(name)} steps, not {count}" for name in written if counts.get(name) != [count]]
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:
     """Sentence and number, with the metadata that make pandas (so LeRobot) take the sentence as the index."""
-    table = pa.table(
-        {"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())}
-    )
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
 
     def column(name: str | None, kind: str, stored: str) -> dict[str, Any]:
         return {

@@ -46,9 +46,7 @@ def fill(template: str, chunk: int, file: int) -> str:
     numbers = {"chunk_index": chunk, "file_index": file}
     path = _PLACEHOLDER.sub(lambda found: f"{numbers[found[1]]:0{found[2] or 0}d}", template)
     if "{" in path or "}" in path:
-        raise WtlError(
-            f"cannot use the path template {template!r}: only chunk_index and file_index are known"
-        )
+        raise WtlError(f"cannot use the path template {template!r}: only chunk_index and file_index are known")
     return path
 
 

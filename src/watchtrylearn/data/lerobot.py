@@ -96,9 +96,7 @@ def _names(key: str, names: Any, size: int) -> tuple[str, ...]:
     return tuple(f"{key}_{i}" for i in range(size))
 
 
-def _spec(
-    info: Mapping[str, Any], channels: Mapping[str, tuple[str, ...]], episodes: Sequence[Episode]
-) -> Spec:
+def _spec(info: Mapping[str, Any], channels: Mapping[str, tuple[str, ...]], episodes: Sequence[Episode]) -> Spec:
     observation = {
         name: _bounded(channels[f"observation.{name}"], [e.observation[name] for e in episodes])
         for name in episodes[0].observation
@@ -124,9 +122,7 @@ def _bounded(names: tuple[str, ...], parts: Sequence[Float[np.ndarray, "_ size"]
 _Rows = tuple[int, Task, pa.Table, Path]  # episode number, its task, its steps, their file
 
 
-def _tables(
-    root: Path, info: Mapping[str, Any], channels: Mapping[str, object], suite: str
-) -> Iterator[_Rows]:
+def _tables(root: Path, info: Mapping[str, Any], channels: Mapping[str, object], suite: str) -> Iterator[_Rows]:
     """Every episode's rows, file by file. A file may hold many episodes."""
     tasks = _tasks(root, suite)
     columns = [*channels, "next.reward", "next.success", "episode_index", "frame_index", "task_index"]
@@ -182,9 +178,7 @@ def _task(rows: pa.Table, tasks: Mapping[int, Task], path: Path) -> Task:
     return tasks[number]
 
 
-def _episode(
-    number: int, task: Task, rows: pa.Table, channels: Mapping[str, Sequence[str]], path: Path
-) -> Episode:
+def _episode(number: int, task: Task, rows: pa.Table, channels: Mapping[str, Sequence[str]], path: Path) -> Episode:
     values = {}
     for name, names in channels.items():
         values[name] = matrix(rows, name, path).astype(np.float32)

@@ -73,8 +73,7 @@ def data_columns(
 def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarray]:
     """Observations and actions as (row, size) float32."""
     parts: dict[str, list[np.ndarray]] = {
-        f"observation.{name}": [episode.observation[name] for episode in episodes]
-        for name in header.spec.observation
+        f"observation.{name}": [episode.observation[name] for episode in episodes] for name in header.spec.observation
     }
     parts["action"] = [episode.action for episode in episodes]
     if header.executed:
@@ -147,11 +146,7 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "length": [r.length for r in records],
         "dataset_from_index": [r.begin for r in records],
         "dataset_to_index": [r.begin + r.length for r in records],
-        **{
-            f"{kind}/{key}": [n] * len(records)
-            for kind in ("data", "meta/episodes")
-            for key, n in place.items()
-        },
+        **{f"{kind}/{key}": [n] * len(records) for kind in ("data", "meta/episodes") for key, n in place.items()},
         "kind": [r.kind for r in records],
         "family": [r.task.family for r in records],
         "split": [r.task.split for r in records],

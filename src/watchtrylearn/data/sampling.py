@@ -38,9 +38,7 @@ class Sampling:
         for name in ("demos", "trials"):
             weights = np.asarray(getattr(self, name), float)
             if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
-                raise WtlError(
-                    f"sampling.{name} must be weights of 0, 1, 2 ... episodes, not {getattr(self, name)}"
-                )
+                raise WtlError(f"sampling.{name} must be weights of 0, 1, 2 ... episodes, not {getattr(self, name)}")
         if self.frames < 1:
             raise WtlError(f"sampling.frames must be at least 1, not {self.frames}")
 
@@ -154,9 +152,7 @@ def choose(
     return np.where(np.arange(max(1, most)) < count[:, None], picked, -1)
 
 
-def distinct(
-    rng: np.random.Generator, available: Int[np.ndarray, "task"], count: int
-) -> Int[np.ndarray, "task shot"]:
+def distinct(rng: np.random.Generator, available: Int[np.ndarray, "task"], count: int) -> Int[np.ndarray, "task shot"]:
     """``count`` distinct integers below ``available`` per row, every ordered choice equally likely.
 
     The j-th is drawn among the ``available - j`` not yet taken and shifted past those that are. Columns

@@ -175,11 +175,17 @@ class EpisodeStore:
         return [record.index for record in new]
 
     def finalize(self) -> None:
-        """Bring the derived files (``info.json``, tasks, statistics) up to date, for other readers."""
+        """Bring the derived files (``info.json``, tasks, statistics) up to date, for other readers.
+
+        Files that are up to date are left alone, and so is a dataset with broken files (``skipped``).
+        """
+        if self.skipped:
+            return
         with directory_lock(self.path, PATIENCE):
             self._load(skip_bad=False)
-            self._recover()
-            index.write_index(self.path, self.header, self.records)
+            if self._needs_repair():
+                self._recover()
+                index.write_index(self.path, self.header, self.records)
 
     def __enter__(self) -> EpisodeStore:
         return self

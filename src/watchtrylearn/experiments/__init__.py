@@ -1,0 +1,120 @@
+"""Experiments: every result of this project as a named, frozen config, and the steps that produce it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from watchtrylearn.config import nearest
+from watchtrylearn.nn.task_net import NetConfig
+from watchtrylearn.train import TrainConfig
+from watchtrylearn.types import Split, WtlError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how each learner is trained."""
+
+    bc: TrainConfig = field(default_factory=TrainConfig)
+    one_shot: TrainConfig = field(default_factory=TrainConfig)
+    trials_only: TrainConfig = field(default_factory=TrainConfig)
+    watch_try_learn: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Watch, try, learn, evaluate: everything that determines the numbers.
+
+    Attributes:
+        name, summary: what it is called, and in one sentence what it shows.
+        suite: where it happens.
+        tasks: training tasks used (0: all), spread evenly over the suite's list.
+        demos_per_task: scenes in which each training task is demonstrated.
+        trials_per_demo: trials of the trial policy in each demonstrated scene.
+        blind_trials_per_demo: trials without any demonstration, for ``trials_only``.
+        net: the network of every learner.
+        train: the training of each.
+        split: tasks to evaluate on; ``eval_tasks`` of them (0: all), ``scenes`` scenes each.
+        attempts: how often each method may try after its first attempt.
+        gallery: clips in the report.
+        seed: of weights, batches, trials and evaluation.
+    """
+
+    name: str
+    summary: str
+    suite: str
+    tasks: int = 0
+    demos_per_task: int = 8
+    trials_per_demo: int = 2
+    blind_trials_per_demo: int = 1
+    net: NetConfig = field(default_factory=NetConfig)
+    train: Training = field(default_factory=Training)
+    split: Split = "test"
+    eval_tasks: int = 0
+    scenes: int = 12
+    attempts: int = 2
+    gallery: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("demos_per_task", "scenes"):
+            if getattr(self, name) < 2:
+                raise WtlError(f"{name} must be at least 2 (a demonstration comes from another scene)")
+        for name in ("trials_per_demo", "blind_trials_per_demo", "attempts"):
+            if getattr(self, name) < 1:
+                raise WtlError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("tasks", "eval_tasks", "gallery"):
+            if getattr(self, name) < 0:
+                raise WtlError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+def _training(common: TrainConfig, **steps: int) -> Training:
+    """The same training for every learner but for its number of steps."""
+    return Training(**{name: replace(common, steps=count) for name, count in steps.items()})
+
+
+EXPERIMENTS = (
+    Experiment(
+        name="demo",
+        summary="the main job at laptop scale: four families of tabletop tasks in at most ten minutes",
+        suite="tabletop",
+        tasks=0,
+        demos_per_task=8,
+        trials_per_demo=2,
+        blind_trials_per_demo=1,
+        net=NetConfig(mixtures=1),
+        train=_training(
+            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            bc=1000,
+            one_shot=4000,
+            trials_only=1000,
+            watch_try_learn=2000,
+        ),
+        scenes=12,
+    ),
+    Experiment(
+        name="debug",
+        summary="the same steps on physics-free point tasks in under a minute",
+        suite="toy",
+        demos_per_task=8,
+        trials_per_demo=2,
+        blind_trials_per_demo=1,
+        net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
+        train=_training(
+            TrainConfig(batch_size=64, frames=4, learning_rate=3e-3, threads=1),
+            bc=300,
+            one_shot=600,
+            trials_only=400,
+            watch_try_learn=800,
+        ),
+        scenes=20,
+        gallery=0,
+    ),
+)
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment called ``name``; an unknown name is refused with the nearest right one."""
+    known = {e.name: e for e in EXPERIMENTS}
+    if name not in known:
+        raise WtlError(f"unknown experiment {name!r}; did you mean {nearest(name, list(known))!r}?")
+    return known[name]

@@ -42,7 +42,7 @@ class BC(nn.Module):
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
-        self.net.scaling.fit(episodes, self.config.net.chunk)
+        self.net.scaling.fit(episodes)
 
     def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
         """-log p(action | observation), the target chosen without evidence."""
@@ -55,4 +55,3 @@ class BC(nn.Module):
     def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
         """The same policy, sampled: what a robot that was shown nothing can do to gather trials."""
         return ChunkPolicy(self.net, [Context() for _ in listed(context)], stochastic=True)
-

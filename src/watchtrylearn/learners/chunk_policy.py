@@ -50,7 +50,7 @@ class ChunkPolicy:
         logits, mean = self.net.actions(belief, self.target, now, time)
         component = pick_component(logits[:, 0], self._uniform())
         chunk = mean[torch.arange(self.worlds), 0, component]
-        return self.net.scaling.actions_out(chunk, seen[STATE][:, None])
+        return self.net.scaling.chunk_out(chunk, seen[STATE])
 
     def _uniform(self) -> Float[torch.Tensor, "world"] | None:
         if not self.stochastic:

@@ -42,7 +42,7 @@ class OneShot(nn.Module):
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
-        self.net.scaling.fit(episodes, self.config.net.chunk)
+        self.net.scaling.fit(episodes)
 
     def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
         """-log p(action of demo' | observation, demo)."""

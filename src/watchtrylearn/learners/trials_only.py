@@ -43,7 +43,7 @@ class TrialsOnly(nn.Module):
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
-        self.net.scaling.fit(episodes, self.config.net.chunk)
+        self.net.scaling.fit(episodes)
 
     def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
         """-log p(action of demo' | observation, trials, outcomes)."""

@@ -1,5 +1,6 @@
 """Small building blocks shared by the networks."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from watchtrylearn.types import EpisodeBatch
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """Linear layers with layer norm and ReLU between them; the last one is linear."""
     layers: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         layers.append(nn.Linear(inputs, outputs))
         if i < len(sizes) - 2:
             layers += [nn.LayerNorm(outputs), nn.ReLU()]

@@ -93,11 +93,12 @@ class ObjectEncoder(nn.Module):
         things = scaling.environment(take_frames(episodes.observation[ENVIRONMENT], index))
         things = things.unflatten(-1, (entities, self.spec.entity_size))
         place = things[..., :dims]
-        action = scaling.actions_in(take_frames(episodes.action, index), raw_state) * own_actions
+        action = scaling.action(take_frames(episodes.action, index), raw_state) * own_actions
         shared = torch.cat([state[..., dims:], action], -1)[..., None, :].expand(-1, -1, entities, -1)
         relative = state[..., None, :dims] - place
         features = torch.cat([relative, place - place[:, :1], things, shared], -1)
-        return self.frame(features).transpose(1, 2).flatten(2)
+        per_frame: torch.Tensor = self.frame(features)
+        return per_frame.transpose(1, 2).flatten(2)
 
     def _nearest(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "episode entity"]:
         dims, spec = self.spec.position, self.spec
@@ -112,14 +113,15 @@ class ObjectEncoder(nn.Module):
         things = scaling.environment(scene[ENVIRONMENT]).unflatten(-1, (spec.entities, spec.entity_size))
         effector = scaling.state(scene[STATE])[:, None, : spec.position]
         relative = things[..., : spec.position] - effector
-        return self.scene(torch.cat([things, relative], -1)) + self.slot + self.role[2]
+        token: torch.Tensor = self.scene(torch.cat([things, relative], -1))
+        return token + self.slot + self.role[2]
 
 
 class FlatEncoder(nn.Module):
     """The authors' embedding: temporal convolutions over 40 steps, flattened (T2R vrgripper_env_wtl_models).
 
     A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1) and e_d, giving
-    e_t. Several demonstrations or trials are averaged, which for one of each is the authors' network exactly.
+    e_t. Several demonstrations or trials are averaged. Departures: docs/learners/watch_try_learn.md.
     """
 
     STEPS = 40  # the authors' episode_length
@@ -153,9 +155,7 @@ class FlatEncoder(nn.Module):
     ) -> Float[torch.Tensor, "task shot steps feature"]:
         steps = self._steps(trials, scaling)
         index = spread_frames(trials.length, self.STEPS)
-        action = scaling.actions_in(
-            take_frames(trials.action, index), take_frames(trials.observation[STATE], index)
-        )
+        action = scaling.action(take_frames(trials.action, index), take_frames(trials.observation[STATE], index))
         outcome = signed_success(trials)[..., None, None].expand(*steps.shape[:-1], 1)
         told = demo[:, None, None].expand(*steps.shape[:-1], -1)
         return torch.cat([steps, action, outcome, told], -1)
@@ -171,14 +171,18 @@ class _TemporalReducer(nn.Module):
         super().__init__()
         left = steps - 2 * (kernel - 1)
         self.convolutions = nn.Sequential(
-            nn.Conv1d(size, 64, kernel, bias=False), nn.ReLU(), nn.Conv1d(64, 32, kernel, bias=False), nn.ReLU()
+            nn.Conv1d(size, 64, kernel, bias=False),
+            nn.ReLU(),
+            nn.Conv1d(64, 32, kernel, bias=False),
+            nn.ReLU(),
         )
         self.out = mlp((32 * left, 100, out))
 
     def forward(self, steps: Float[torch.Tensor, "task shot time size"]) -> Float[torch.Tensor, "task shot out"]:
         tasks, shots = steps.shape[:2]
         hidden = self.convolutions(steps.flatten(0, 1).transpose(1, 2))
-        return self.out(hidden.flatten(1)).view(tasks, shots, -1)
+        out: torch.Tensor = self.out(hidden.flatten(1))
+        return out.view(tasks, shots, -1)
 
 
 def _mean_present(

@@ -12,10 +12,11 @@ SMALLEST_STD = 1e-3  # a number that hardly moves in the data is not blown up
 
 
 class Scaling(nn.Module):
-    """Observation and action scaling; ``actions_in`` and ``actions_out`` are each other's inverse.
+    """Observation and action scaling; ``chunk_in`` and ``chunk_out`` are each other's inverse.
 
     Positions share ONE scale, so that differences between effector and entities keep their geometry. Where the
-    action is a desired state (``spec.commands_state``), a chunk is expressed relative to the present state.
+    action is a desired state (``spec.commands_state``), a chunk is expressed relative to the present state; since
+    later actions of a chunk are farther from it, every step of the chunk has a scale of its own.
     """
 
     state_mean: torch.Tensor
@@ -25,26 +26,26 @@ class Scaling(nn.Module):
     action_mean: torch.Tensor
     action_std: torch.Tensor
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, chunk: int) -> None:
         super().__init__()
         self.spec = spec
         for name, size in (
-            ("state", spec.state_size),
-            ("environment", spec.environment_size),
-            ("action", spec.action.size),
+            ("state", (spec.state_size,)),
+            ("environment", (spec.environment_size,)),
+            ("action", (chunk, spec.action.size)),
         ):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
 
-    def fit(self, episodes: EpisodeBatch, chunk: int) -> None:
-        """Sets the statistics from a store (episode, time, ...); ``chunk`` is how far ahead actions reach."""
-        mask = episodes.mask
-        state = episodes.observation[STATE]
+    def fit(self, episodes: EpisodeBatch) -> None:
+        """Sets the statistics from a store (episode, time, ...)."""
+        mask, state = episodes.mask, episodes.observation[STATE]
         self._set("state", state[mask])
         if self.spec.environment_size:
             self._set("environment", episodes.observation[ENVIRONMENT][mask])
-        ahead = [self._relative(episodes.action[:, k:], state[:, : state.shape[1] - k]) for k in range(chunk)]
-        self._set("action", torch.cat([a[mask[:, k:]] for k, a in enumerate(ahead) if a.shape[1]]))
+        for k in range(min(len(self.action_mean), state.shape[1])):
+            ahead = self._relative(episodes.action[:, k:], state[:, : state.shape[1] - k])
+            self._set("action", ahead[mask[:, k:]], k)
         if self.spec.position:
             self._share_position_scale()
 
@@ -54,25 +55,35 @@ class Scaling(nn.Module):
     def environment(self, environment: Float[torch.Tensor, "*batch size"]) -> Float[torch.Tensor, "*batch size"]:
         return (environment - self.environment_mean) / self.environment_std
 
-    def actions_in(
-        self, actions: Float[torch.Tensor, "*#batch act"], state: Float[torch.Tensor, "*#batch size"]
-    ) -> Float[torch.Tensor, "*#batch act"]:
-        """Suite units -> network units, given the state at which the chunk begins."""
-        return (self._relative(actions, state) - self.action_mean) / self.action_std
+    def chunk_in(
+        self, actions: Float[torch.Tensor, "*#batch step act"], state: Float[torch.Tensor, "*#batch size"]
+    ) -> Float[torch.Tensor, "*#batch step act"]:
+        """Suite units -> network units: the actions of the steps that follow ``state``, the next one first."""
+        steps = actions.shape[-2]
+        relative = self._relative(actions, state.unsqueeze(-2))
+        return (relative - self.action_mean[:steps]) / self.action_std[:steps]
 
-    def actions_out(
-        self, actions: Float[torch.Tensor, "*#batch act"], state: Float[torch.Tensor, "*#batch size"]
+    def chunk_out(
+        self, actions: Float[torch.Tensor, "*#batch step act"], state: Float[torch.Tensor, "*#batch size"]
+    ) -> Float[torch.Tensor, "*#batch step act"]:
+        """Network units -> suite units: the inverse of ``chunk_in``."""
+        steps = actions.shape[-2]
+        actions = actions * self.action_std[:steps] + self.action_mean[:steps]
+        return actions + state[..., None, : actions.shape[-1]] if self.spec.commands_state else actions
+
+    def action(
+        self, action: Float[torch.Tensor, "*#batch act"], state: Float[torch.Tensor, "*#batch size"]
     ) -> Float[torch.Tensor, "*#batch act"]:
-        """Network units -> suite units: the inverse of ``actions_in``."""
-        actions = actions * self.action_std + self.action_mean
-        return actions + state[..., : actions.shape[-1]] if self.spec.commands_state else actions
+        """Suite units -> network units, for the one action that follows each ``state``."""
+        return self.chunk_in(action.unsqueeze(-2), state).squeeze(-2)
 
     def _relative(self, actions: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         return actions - state[..., : actions.shape[-1]] if self.spec.commands_state else actions
 
-    def _set(self, name: str, values: Float[torch.Tensor, "sample size"]) -> None:
-        getattr(self, f"{name}_mean").copy_(values.mean(0))
-        getattr(self, f"{name}_std").copy_(values.std(0).clamp_min(SMALLEST_STD))
+    def _set(self, name: str, values: Float[torch.Tensor, "sample size"], row: int | slice = slice(None)) -> None:
+        if len(values) > 1:
+            getattr(self, f"{name}_mean")[row] = values.mean(0)
+            getattr(self, f"{name}_std")[row] = values.std(0).clamp_min(SMALLEST_STD)
 
     def _share_position_scale(self) -> None:
         """One centre and one scale for every position, the effector's."""

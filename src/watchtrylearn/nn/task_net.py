@@ -77,8 +77,8 @@ class TaskNet(nn.Module):
     def __init__(self, config: NetConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.scaling = Scaling(spec)
-        self.log_std = nn.Parameter(torch.zeros(spec.action.size))
+        self.scaling = Scaling(spec, config.chunk)
+        self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))
         if config.embedding == "object":
             if not (spec.entities and spec.position):
                 raise WtlError("embedding 'object' needs a suite whose environment_state lists entities; use 'flat'")
@@ -116,7 +116,7 @@ class TaskNet(nn.Module):
         observation = {name: value[task, batch.frames] for name, value in query.observation.items()}
         logits, mean = self.actions(belief, target, observation, batch.frames / self.spec.horizon)
         action, mask = self._chunks(query, batch.frames)
-        action = self.scaling.actions_in(action, observation[STATE][:, :, None])
+        action = self.scaling.chunk_in(action, observation[STATE])
         likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, mask)
         nll = -likelihood.sum() / (mask.sum() * self.spec.action.size)
         cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)

@@ -15,7 +15,7 @@ LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 def chunk_log_likelihood(
     logits: Float[torch.Tensor, "*batch mix"],
     mean: Float[torch.Tensor, "*batch mix chunk act"],
-    log_std: Float[torch.Tensor, "act"],
+    log_std: Float[torch.Tensor, "#chunk act"],
     action: Float[torch.Tensor, "*batch chunk act"],
     mask: Bool[torch.Tensor, "*batch chunk"],
 ) -> Float[torch.Tensor, "*batch"]:

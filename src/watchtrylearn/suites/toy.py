@@ -139,8 +139,7 @@ class PointWorlds(VectorEnv):
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
         self.tasks, self.seeds, self.episode_spec = list(tasks), list(seeds), SPEC
         self.num_envs = len(tasks)
-        spaces = {n: _box(c) for n, c in SPEC.observation.items()}
-        self.single_observation_space = gymnasium.spaces.Dict(spaces)
+        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in SPEC.observation.items()})
         self.single_action_space = _box(SPEC.action)
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)

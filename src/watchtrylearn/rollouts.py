@@ -57,7 +57,8 @@ def worlds_identity(worlds: gymnasium.vector.VectorEnv) -> tuple[Sequence[Task],
             f"the worlds lack the attribute {missing[0]!r}: make them with suite.worlds(tasks, seeds), and in your own "
             "suite set worlds.tasks, worlds.seeds and worlds.episode_spec"
         )
-    return worlds.tasks, worlds.seeds, worlds.episode_spec
+    carried: Any = worlds
+    return carried.tasks, carried.seeds, carried.episode_spec
 
 
 class _Recorder:

@@ -1,0 +1,133 @@
+"""What does the library cost per meta-training step, compared with a loop written by hand?
+
+Both train the same network on the same batches with the same optimizer, in turns: before each of its own
+steps, ``fit`` asks for a batch, and while it waits, the hand-written loop makes one step with that batch. So
+both see the same caches, the same heat and the same neighbours; medians are compared. Drawing a batch is
+timed apart; the second ratio adds it to the library's side alone, as if the other got its for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.learners import AnyLearner, make_learner
+from watchtrylearn.ops.random import generator
+from watchtrylearn.progress import Display
+from watchtrylearn.train import TrainConfig, fit
+from watchtrylearn.types import Batch, Channel, Episode, Kind, Spec, Task
+
+LIMIT = 1.20  # the library's time per step over the hand-written loop's
+
+
+def spec() -> Spec:
+    """The sizes of the tabletop suite: 14 numbers of robot state, 4 things with 7 numbers, 7 of action."""
+
+    def channel(size: int) -> Channel:
+        return Channel(tuple(f"x{i}" for i in range(size)), (-9.0,) * size, (9.0,) * size)
+
+    observation = {"state": channel(14), "environment_state": channel(28)}
+    return Spec(10, 50, observation, channel(7), entities=4, position=3, commands_state=True)
+
+
+def episodes(tasks: int) -> list[Episode]:
+    """For each task four scenes, each with a demonstration and two trials, of random numbers."""
+    found = []
+    for number in range(tasks):
+        task = Task("bench", "noise", f"task-{number}", "train", "do something")
+        for seed in range(4):
+            kinds: tuple[Kind, ...] = ("demo", "trial", "trial")
+            found += [_episode(task, kind, seed, generator("bench", number, seed, i)) for i, kind in enumerate(kinds)]
+    return found
+
+
+def _episode(task: Task, kind: Kind, seed: int, rng: np.random.Generator) -> Episode:
+    def numbers(size: int) -> np.ndarray:
+        return rng.normal(size=(50, size)).astype(np.float32)
+
+    observation = {"state": numbers(14), "environment_state": numbers(28)}
+    success = kind == "demo" or bool(rng.integers(2))
+    return Episode(task, kind, seed, observation, numbers(7), np.zeros(50, np.float32), success)
+
+
+class Plain:
+    """The hand-written loop: what one would type without the library."""
+
+    def __init__(self, learner: AnyLearner, config: TrainConfig) -> None:
+        self.learner = learner
+        self.config = config
+        self.parameters = [p for p in learner.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, fused=True)
+
+    def step(self, batch: Batch) -> None:
+        self.optimizer.zero_grad()
+        loss, _ = self.learner.loss(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.optimizer.step()
+
+
+class Turns:
+    """A ``sample`` for ``fit`` that lets the hand-written loop make its step, and keeps the times."""
+
+    def __init__(self, draw: Callable[[np.random.Generator], Batch], plain: Plain) -> None:
+        self.draw, self.plain = draw, plain
+        self.drawing: list[float] = []
+        self.by_hand: list[float] = []
+        self.library: list[float] = []
+        self._left = 0.0
+
+    def __call__(self, rng: np.random.Generator) -> Batch:
+        entered = time.perf_counter()
+        if self._left:
+            self.library.append(entered - self._left)
+        batch = self.draw(rng)
+        drawn = time.perf_counter()
+        self.plain.step(batch)
+        self._left = time.perf_counter()
+        self.drawing.append(drawn - entered)
+        self.by_hand.append(self._left - drawn)
+        return batch
+
+
+def compare(name: str, steps: int, threads: int) -> bool:
+    """Print both ratios for one learner; is the first within the limit?"""
+    config = TrainConfig(steps=steps, batch_size=64, frames=16, threads=threads)
+    data = episodes(tasks=32)
+    learner, twin = (make_learner(name, spec()) for _ in range(2))
+    pairs, store = PairIndex(EpisodeTable.of(data), learner.config.sampling), stack(data, spec())
+    for each in (learner, twin):
+        each.prepare(store)
+        each.train()
+    turns = Turns(lambda rng: gather(store, pairs.sample(rng, config.batch_size)), Plain(twin, config))
+    with tempfile.TemporaryDirectory() as directory:
+        fit(learner, turns, config, directory, Display(quiet=True))
+    drawing, by_hand, library = (float(np.median(t[5:])) for t in (turns.drawing, turns.by_hand, turns.library))
+    print(
+        f"{name:<16} by hand {by_hand * 1e3:6.2f} ms/step, library {library * 1e3:6.2f} ms/step: "
+        f"ratio {library / by_hand:.3f}; with drawing the batch ({drawing * 1e3:.2f} ms): "
+        f"{(library + drawing) / by_hand:.3f}"
+    )
+    return library <= LIMIT * by_hand
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's choice")
+    options = parser.parse_args()
+    within = [compare(name, options.steps, options.threads) for name in ("bc", "one_shot", "watch_try_learn")]
+    print(f"limit {LIMIT:.2f}: {'met' if all(within) else 'exceeded'}")
+    raise SystemExit(0 if all(within) else 1)
+
+
+if __name__ == "__main__":
+    main()

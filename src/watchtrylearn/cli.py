@@ -1,0 +1,238 @@
+"""The command line, ``wtl``: show a robot one demonstration, let it try, tell it yes or no, and it learns.
+
+Every verb works on a run directory (--out) and continues there where it stopped. Exit status: 0 done, 2 a problem
+you can act on (one sentence says which), 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from watchtrylearn.errors import WtlError
+
+# Nothing heavy is imported before a verb runs: help is instant.
+
+app = tyro.extras.SubcommandApp()
+data_app = tyro.extras.SubcommandApp()
+
+Out = Annotated[Path, tyro.conf.arg(help="The run directory.")]
+Preset = Annotated[str | None, tyro.conf.arg(help="Experiment to begin; see `wtl list`.")]
+Settings = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="set", help="Change options of the experiment, e.g. demos_per_task=4 train.bc.steps=100."),
+]
+SkipBad = Annotated[bool, tyro.conf.arg(help="Leave out damaged episode files (each is named) instead of stopping.")]
+Learner = Annotated[
+    tyro.conf.Positional[str], tyro.conf.arg(metavar="LEARNER", help="bc, one_shot, trials_only or watch_try_learn.")
+]
+Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+DEMO = Path("runs/demo")
+
+
+@app.command
+def demo(
+    out: Annotated[Path | None, tyro.conf.arg(help="The run directory; runs/PRESET unless given.")] = None,
+    preset: Annotated[str, tyro.conf.arg(help="Experiment to run.")] = "demo",
+    settings: Settings = (), skip_bad: SkipBad = False,
+) -> None:  # fmt: skip
+    """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
+
+    Prints the table of methods and writes results.json and report.html into the run directory (runs/PRESET unless
+    told otherwise). Takes at most ten minutes on two processor cores; stop it at any time, the same command continues.
+    """
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
+        main_job.everything(run)
+
+
+@app.command
+def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> None:
+    """Watch: record demonstrations of the training tasks with the suite's scripted demonstrator.
+
+    Only successful demonstrations are stored (RUN/demos, a LeRobot v3.0 dataset); failures are counted.
+    """
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out, preset, settings) as run:
+        main_job.watch(run)
+
+
+@app.command
+def train(learner: Learner, out: Out = DEMO, skip_bad: SkipBad = False) -> None:
+    """Train a learner (bc, one_shot, trials_only, watch_try_learn) from the run's demonstrations and trials.
+
+    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER.
+    """
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out, None, (), skip_bad) as run:
+        main_job.learn(run, learner)
+
+
+@app.command(name="try")
+def try_(
+    out: Out = DEMO,
+    policy: Annotated[
+        str, tyro.conf.arg(help="Trial policy: one_shot, or bc for trials without watching.")
+    ] = "one_shot",
+    skip_bad: SkipBad = False,
+) -> None:
+    """Try: run the trial policy on the training tasks in batch and store its trials with their outcomes."""
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out, None, (), skip_bad) as run:
+        main_job.attempt(run, policy)
+
+
+@app.command
+def evaluate(out: Out = DEMO) -> None:
+    """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table."""
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out, None) as run:
+        main_job.assess(run)
+
+
+@app.command
+def report(out: Out = DEMO) -> None:
+    """Write RUN/report.html: the table, the plots, and clips of demonstration, trial and retrial."""
+    from watchtrylearn.experiments import main_job
+
+    with _opened(out, None) as run:
+        main_job.show(run)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List suites, learners and experiments."""
+    from watchtrylearn.experiments import EXPERIMENTS
+    from watchtrylearn.learners import learner_names
+    from watchtrylearn.suites import suite_names
+
+    print("suites:      " + ", ".join(suite_names()))
+    print("learners:    " + ", ".join(learner_names()))
+    print("experiments:")
+    for entry in EXPERIMENTS:
+        print(f"  {entry.name:<10} {entry.summary} (suite {entry.suite})")
+
+
+@app.command
+def data() -> None:
+    """Look after a dataset: `wtl data inspect PATH`, `wtl data verify PATH`."""
+    raise WtlError("say what to do: `wtl data inspect PATH` or `wtl data verify PATH`")
+
+
+@data_app.command(name="inspect")
+def data_inspect(path: Dataset) -> None:
+    """What a dataset holds: episodes by kind, family and split, success, lengths, size."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from watchtrylearn.data.verify import inspect as summarise
+
+    found = summarise(path)
+    table = Table(title=f"{path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
+    for heading in ("kind", "family", "split", "tasks", "episodes", "success", "diverged", "steps"):
+        table.add_column(heading, justify="left" if heading in ("kind", "family", "split") else "right")
+    for group in found.groups:
+        lengths = f"{group.shortest} to {group.longest}, mean {group.mean_length:.1f}"
+        counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
+        table.add_row(group.kind, group.family, group.split, *counts, lengths)
+    Console().print(table)
+    for sentence in found.skipped:
+        print(f"left out: {sentence}")
+
+
+@data_app.command(name="verify")
+def data_verify(
+    path: Dataset,
+    rebuild: Annotated[
+        bool, tyro.conf.arg(help="First rewrite the index (info, tasks, statistics) from the episodes.")
+    ] = False,
+) -> None:
+    """Check a dataset file by file; name every problem with its file, episode and field. Exit status 2 if any."""
+    from watchtrylearn.data.verify import rebuild_index, verify
+
+    if rebuild:
+        rebuild_index(path)
+    problems = verify(path)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise SystemExit(2)
+    print(f"{path}: no problems found")
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
+    "list": list_, "data": data,
+}  # fmt: skip
+DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
+
+
+def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:
+    """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
+    from watchtrylearn.config import override
+    from watchtrylearn.experiments import experiment
+    from watchtrylearn.experiments.run import open_run
+    from watchtrylearn.progress import Display
+
+    if settings and preset is None:
+        raise WtlError("--set needs --preset: it changes the experiment that --preset names")
+    chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")
+    return open_run(out, chosen, Display(), skip_bad)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        if arguments[:1] == ["data"] and len(arguments) > 1:
+            _refuse_unknown(arguments[1:], DATA_VERBS, "wtl data")
+            data_app.cli(prog="wtl data", args=arguments[1:])
+        else:
+            _refuse_unknown(arguments, VERBS, "wtl")
+            app.cli(prog="wtl", description=__doc__, args=arguments)
+    except WtlError as error:
+        print(f"wtl: {error}", file=sys.stderr)
+        return int(getattr(error, "exit_status", 2))
+    except KeyboardInterrupt:
+        print("wtl: stopped; what was finished is saved, and the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., None]], program: str) -> None:
+    """Names the nearest right verb or option for one that does not exist, in one sentence."""
+    if not arguments or arguments[0].startswith("-"):
+        return
+    verb = arguments[0]
+    if verb not in verbs:
+        raise WtlError(
+            f"{program} has no verb {verb!r}; did you mean {_nearest(verb, verbs)!r}? (see {program} --help)"
+        )
+    names = [name.replace("settings", "set").replace("_", "-") for name in inspect.signature(verbs[verb]).parameters]
+    known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
+    for argument in arguments[1:]:
+        option = argument.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known:
+            nearest = _nearest(option, known)
+            raise WtlError(f"{program} {verb} has no option {option!r}; did you mean {nearest!r}?")
+
+
+def _nearest(word: str, known: Any) -> str:
+    return str(difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

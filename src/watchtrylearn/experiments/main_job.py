@@ -1,0 +1,113 @@
+"""The main job, step by step, as the command line tells it: watch, train, try, learn, evaluate, report."""
+
+from __future__ import annotations
+
+import time
+
+from watchtrylearn import results
+from watchtrylearn.experiments import steps
+from watchtrylearn.experiments.gallery import cards
+from watchtrylearn.experiments.run import Run
+from watchtrylearn.files import read_json, write_json
+from watchtrylearn.metrics import read_metrics
+from watchtrylearn.protocol import Attempt
+from watchtrylearn.report import write_report
+from watchtrylearn.types import WtlError
+
+LEARNERS = ("bc", "one_shot", "trials_only", "watch_try_learn")
+
+
+def everything(run: Run) -> None:
+    """From nothing to RUN/report.html; what is done already is not done again."""
+    begin = time.monotonic()
+    say(run, f"[bold]{run.experiment.name}[/bold]: {run.experiment.summary}")
+    watch(run)
+    learn(run, "one_shot")
+    attempt(run, "one_shot")
+    learn(run, "watch_try_learn")
+    learn(run, "bc")
+    attempt(run, "bc")
+    learn(run, "trials_only")
+    assess(run)
+    show(run)
+    say(run, f"done in {(time.monotonic() - begin) / 60:.1f} minutes")
+
+
+def watch(run: Run) -> None:
+    """Demonstrations of the training tasks."""
+    say(run, "[bold]Watch[/bold]: demonstrations of the training tasks")
+    counts = steps.record(run)
+    say(
+        run,
+        f"  {counts['recorded']} recorded; {counts['failed']} attempts of the demonstrator failed, not stored",
+    )
+
+
+def learn(run: Run, name: str) -> None:
+    """Trains one learner."""
+    what = {
+        "bc": "behaviour cloning (it sees no demonstration)",
+        "one_shot": "the trial policy, by one-shot imitation",
+        "trials_only": "a policy from own trials alone",
+        "watch_try_learn": "the retrial policy, from demonstration + trials + outcomes",
+    }
+    say(run, f"[bold]Learn[/bold]: {what.get(name, name)}")
+    summary = steps.train(run, name)
+    say(run, f"  {name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")
+
+
+def attempt(run: Run, explorer: str) -> None:
+    """Trials on the training tasks."""
+    say(run, f"[bold]Try[/bold]: trials on the training tasks with {explorer}")
+    counts = steps.collect_trials(run, explorer)
+    say(run, f"  {counts['trials']:.0f} trials, {100 * counts['success']:.0f} % of them successful")
+
+
+def assess(run: Run) -> None:
+    """Evaluates every learner on the same held-out scenes; writes RUN/results.json and prints the table."""
+    say(run, f"[bold]Evaluate[/bold]: {run.experiment.split} tasks, every method in the same scenes")
+    document = results_document(run, _attempts(run))
+    write_json(run.directory / "results.json", document)
+    run.display.console.print(results.table(document))
+
+
+def show(run: Run) -> None:
+    """Writes RUN/report.html from RUN/results.json and the stored attempts."""
+    path = run.directory / "results.json"
+    if not path.exists():
+        raise WtlError(f"{path} does not exist yet; make it with `wtl evaluate --out {run.directory}`")
+    metrics = {name: read_metrics(run.directory / name) for name in LEARNERS}
+    made = cards(run, _attempts(run))
+    write_report(run.directory / "report.html", read_json(path), made, metrics)
+    say(run, f"[bold]Report[/bold]: {run.directory / 'report.html'}")
+
+
+def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
+    """The result document of docs/design.md section 5."""
+    experiment = run.experiment
+    wanted = [("bc", 0), ("one_shot", 0)]
+    wanted += [(name, k) for name in ("trials_only", "watch_try_learn") for k in range(1, experiment.attempts + 1)]
+    pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
+    return results.document(
+        experiment=experiment.name,
+        command=f"wtl demo --preset {experiment.name}",
+        seeds=[experiment.seed],
+        seconds=run.seconds(),
+        rows=results.rows(attempts, run.suite, wanted),
+        comparisons=results.comparisons(attempts, pairs, run.suite),
+        extra={
+            "summary": experiment.summary,
+            "data": steps.counts(run),
+            "outcomes": results.outcomes(attempts, run.suite),
+        },
+    )
+
+
+def _attempts(run: Run) -> list[Attempt]:
+    scenes = steps.evaluation_scenes(run)
+    return [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
+
+
+def say(run: Run, text: str) -> None:
+    """One line for the person watching."""
+    run.display.console.print(text, highlight=False)

@@ -1,0 +1,292 @@
+"""The steps of an experiment: watch, train, try, learn, evaluate. Each continues where it stopped.
+
+Work is cut into batches whose content depends on nothing but the experiment, and each finished batch is saved
+durably before the next begins; so a step that was killed redoes at most one batch and ends with the same data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments.run import Run, stop_if
+from watchtrylearn.learners import AnyLearner, config_class, load, make_learner
+from watchtrylearn.learners.one_shot import OneShot
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.ops.random import generator
+from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.signals import stop_signals
+from watchtrylearn.suites import Demonstrator
+from watchtrylearn.train import TrainSummary, fit
+from watchtrylearn.types import Context, Episode, Learner, Task, WtlError
+
+BATCH = 256  # worlds at once
+TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
+TEST_SEED = 2_000_000
+EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
+NEEDS = {"bc": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
+
+
+# ---------------------------------------------------------------------------------------------------- watch
+
+
+def record(run: Run) -> dict[str, int]:
+    """Demonstrations of the training tasks into RUN/demos. Returns how many were recorded and how many failed.
+
+    Only successes are stored. A batch is (tasks x scenes) in a fixed order; the last stored demonstration tells
+    how far an interrupted recording came.
+    """
+    expert = _demonstrator(run)
+    jobs = [(task, seed) for task in training_tasks(run) for seed in range(run.experiment.demos_per_task)]
+    with (
+        _timed(run, "record"),
+        stop_signals() as signalled,
+        run.store("demos") as store,
+        run.display.track("recording demonstrations", len(jobs), _stored(store, jobs)) as advance,
+    ):
+        for at in range(_stored(store, jobs), len(jobs), BATCH):
+            batch = jobs[at : at + BATCH]
+            episodes = expert.demonstrations([t for t, _ in batch], [s for _, s in batch])
+            store.append([e for e in episodes if e.success])
+            advance(len(batch), f"{at + len(batch) - len(store)} failed")
+            stop_if(signalled() if at + BATCH < len(jobs) else 0, "recording", run.directory)
+    return {"recorded": len(store), "failed": len(jobs) - len(store)}
+
+
+def training_tasks(run: Run) -> list[Task]:
+    """The training tasks of the experiment: all, or as many as asked for, spread evenly over the list."""
+    tasks = run.suite.tasks("train")
+    count = run.experiment.tasks or len(tasks)
+    if count > len(tasks):
+        raise WtlError(f"tasks is {count}, but suite {run.suite.name} has {len(tasks)} training tasks")
+    return [tasks[i] for i in np.linspace(0, len(tasks) - 1, count).round().astype(int)]
+
+
+def _stored(store: EpisodeStore, jobs: Sequence[tuple[Task, int]]) -> int:
+    """How many of ``jobs`` were done before: the batches up to the last stored episode's."""
+    if len(store) == 0:
+        return 0
+    last = store.records[-1]
+    position = {(task.name, seed): i for i, (task, seed) in enumerate(jobs)}
+    return min(len(jobs), (position[last.task.name, last.seed] // BATCH + 1) * BATCH)
+
+
+def _demonstrator(run: Run) -> Demonstrator:
+    if not isinstance(run.suite, Demonstrator):
+        raise WtlError(f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself")
+    return run.suite
+
+
+# ---------------------------------------------------------------------------------------------------- train
+
+
+def train(run: Run, name: str) -> TrainSummary:
+    """Trains learner ``name`` in RUN/name from the demonstrations and the trials it needs."""
+    config = config_class(name)(net=run.experiment.net)  # refuses an unknown name
+    plan = getattr(run.experiment.train, name)
+    episodes = _required(run, "demos")
+    for explorer in NEEDS[name]:
+        episodes += _required(run, "trials", explorer)
+    pairs = PairIndex(EpisodeTable.of(episodes), replace(config.sampling, frames=plan.frames))
+    store = stack(episodes, run.suite.spec)
+    learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
+    if isinstance(learner, WatchTryLearn):
+        one_shot = _trained(run, "one_shot")
+        assert isinstance(one_shot, OneShot)
+        learner.start_from(one_shot)
+    learner.prepare(store)
+    with _timed(run, f"train {name}"):
+        return fit(
+            learner,
+            lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+            plan,
+            run.directory / name,
+            run.display,
+        )
+
+
+def _required(run: Run, *parts: str) -> list[Episode]:
+    path = run.directory.joinpath(*parts)
+    if not (path / "meta").exists():
+        verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
+        raise WtlError(f"{path} does not exist yet; make it with `wtl {verb} --out {run.directory}`")
+    return list(run.store(*parts).read())
+
+
+def _trained(run: Run, name: str) -> AnyLearner:
+    """The trained learner RUN/name, if it fits the suite."""
+    if not (run.directory / name / "model.json").exists():
+        raise WtlError(f"{run.directory / name} holds no trained model yet; `wtl train {name} --out {run.directory}`")
+    learner = load(run.directory / name)
+    require_same_spec(learner, run.suite)
+    return learner
+
+
+# ------------------------------------------------------------------------------------------------------ try
+
+
+def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
+    """Trials of policy ``explorer`` in the demonstrated training scenes, with outcomes, into RUN/trials/explorer.
+
+    Every demonstrated scene is tried, after watching a demonstration from *another* scene of the task, so that
+    the expert's episode in that very scene can be imitated afterwards.
+    """
+    if explorer not in EXPLORERS:
+        raise WtlError(f"unknown trial policy {explorer!r}; it must be one of {', '.join(EXPLORERS)}")
+    demos = _required(run, "demos")
+    repeats = getattr(run.experiment, EXPLORERS[explorer])
+    learner = _trained(run, explorer)
+    shown = _OtherDemos(demos, run.experiment.seed)
+    with (
+        _timed(run, f"try {explorer}"),
+        stop_signals() as signalled,
+        run.store("trials", explorer) as store,
+        run.display.track(f"trying ({explorer})", repeats * len(demos), len(store)) as advance,
+    ):
+        for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
+            store.append(_trials(run, learner, [demos[i] for i in batch], repeat, shown))
+            advance(len(batch))
+            stop_if(signalled() if len(store) < repeats * len(demos) else 0, "trying", run.directory)
+    outcomes = [r.success for r in store.records]
+    return {"trials": len(outcomes), "success": float(np.mean(outcomes)) if outcomes else 0.0}
+
+
+def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, range]]:
+    """(repeat, scenes) of every batch after the first ``done`` trials; a batch never spans two repeats."""
+    batches = [
+        (repeat, range(at, min(at + BATCH, scenes))) for repeat in range(repeats) for at in range(0, scenes, BATCH)
+    ]
+    ends = np.cumsum([len(batch) for _, batch in batches])
+    return [batch for batch, end in zip(batches, ends, strict=True) if end > done]
+
+
+def _trials(
+    run: Run, learner: Learner, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+) -> list[Episode]:
+    worlds = run.suite.worlds([d.task for d in demonstrated], [d.seed for d in demonstrated])
+    try:
+        policy = learner.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
+        return rollout(policy, worlds, attempt=repeat, run_seed=run.experiment.seed)
+    finally:
+        worlds.close()
+
+
+class _OtherDemos:
+    """Which demonstration is watched before a trial: one of the task's others, at random by (scene, repeat)."""
+
+    def __init__(self, demos: Sequence[Episode], seed: int) -> None:
+        self.seed = seed
+        self.of_task: dict[str, list[Episode]] = {}
+        for demo in demos:
+            self.of_task.setdefault(demo.task.name, []).append(demo)
+
+    def __call__(self, demo: Episode, repeat: int) -> Episode:
+        others = [d for d in self.of_task[demo.task.name] if d.seed != demo.seed] or [demo]
+        rng = generator("watched", self.seed, demo.task.name, demo.seed, repeat)
+        return others[rng.integers(len(others))]
+
+
+def counts(run: Run) -> dict[str, int | float]:
+    """What the run's datasets hold: demonstrations recorded and failed, trials collected and their success."""
+    jobs = len(training_tasks(run)) * run.experiment.demos_per_task
+    recorded = len(run.store("demos"))
+    found: dict[str, int | float] = {"recorded": recorded, "failed": jobs - recorded}
+    for explorer in EXPLORERS:
+        outcomes = [r.success for r in run.store("trials", explorer).records]
+        found[f"trials_{explorer}"] = len(outcomes)
+        found[f"trials_{explorer}_success"] = round(float(np.mean(outcomes)), 4) if outcomes else 0.0
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- evaluate
+
+
+def evaluation_scenes(run: Run) -> list[Scene]:
+    """The scenes every method is tested in: held-out tasks, each scene with its own demonstration.
+
+    Scene ``j`` of a task has seed TEST_SEED + j and shows the demonstration of seed TEST_DEMO_SEED + j // 2: where
+    a seed's parity decides what is on the left, exactly half of the scenes conflict with their demonstration.
+    """
+    tasks = run.suite.tasks(run.experiment.split)
+    count = run.experiment.eval_tasks or len(tasks)
+    chosen = [tasks[i] for i in np.linspace(0, len(tasks) - 1, count).round().astype(int)]
+    jobs = [(t, TEST_DEMO_SEED + j) for t in chosen for j in range((run.experiment.scenes + 1) // 2)]
+    demos = _test_demos(run, jobs)
+    return [
+        Scene(task, (demos[task.name, TEST_DEMO_SEED + j // 2],), TEST_SEED + j)
+        for task in chosen
+        for j in range(run.experiment.scenes)
+    ]
+
+
+def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
+    with run.store("evaluation", "demos") as store:
+        if len(store) == 0:
+            store.append(_successes(_demonstrator(run), jobs))
+    episodes = store.read()
+    if len(episodes) != len(jobs):
+        raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")
+    keys = [(task.name, seed) for task, seed in jobs]
+    return dict(zip(keys, episodes, strict=True))
+
+
+def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[Episode]:
+    """One successful demonstration per job; where the expert fails, a later seed of the same parity is used."""
+    episodes = expert.demonstrations([t for t, _ in jobs], [s for _, s in jobs])
+    for again in range(1, 20):
+        failed = [i for i, e in enumerate(episodes) if not e.success]
+        if not failed:
+            return episodes
+        retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + 1000 * again for i in failed])
+        for i, episode in zip(failed, retried, strict=True):
+            episodes[i] = episode
+    raise WtlError(f"the expert failed 20 times at task {jobs[failed[0]][0].name}")
+
+
+def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
+    """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
+    store = run.store("evaluation", name)
+    trials = run.experiment.attempts if name in ("trials_only", "watch_try_learn") else 0
+    if len(store) == 0:
+        with (
+            _timed(run, "evaluate"),
+            run.display.track(f"evaluating {name}", run.suite.spec.horizon * (trials + 1)) as advance,
+        ):
+            learner = _trained(run, name)
+            attempts = evaluate(
+                learner,
+                run.suite,
+                scenes,
+                trials=trials,
+                run_seed=run.experiment.seed,
+                on_step=_each(advance),
+            )
+            store.append([a.episode for a in attempts])
+            store.finalize()
+    episodes = store.read()
+    expected = [(s, k) for k in range(trials + 1) for s in scenes]
+    if [(e.task.name, e.seed) for e in episodes] != [(s.task.name, s.seed) for s, _ in expected]:
+        raise WtlError(f"{store.path} holds attempts in other scenes than this evaluation's; remove it")
+    return [Attempt(name, s, k, e) for (s, k), e in zip(expected, episodes, strict=True)]
+
+
+def _each(advance: Callable[..., None]) -> Callable[[int], None]:
+    return lambda running: advance(1, f"{running} worlds running")
+
+
+@contextmanager
+def _timed(run: Run, step: str) -> Iterator[None]:
+    """Adds the wall time of the block to the run's account, however the block ends."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        run.note_seconds(step, time.monotonic() - begin)

@@ -1,0 +1,158 @@
+"""Result documents as SVG for a page: small figures whose colours follow the page's light or dark theme.
+
+Matplotlib draws with placeholder colours; ``_svg`` replaces each by a CSS variable (``--ink``, ``--series-0``
+...) that the page defines. Methods differ by colour *and* marker, so nothing depends on colour vision.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from watchtrylearn.results import LABELS, Row, lines
+
+INK, MUTED, GRID = "#000001", "#000002", "#000003"
+_CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
+_CLEANING = (  # what a standalone SVG file has and a figure in a page must not have
+    (r"<metadata>.*?</metadata>", ""),
+    (r"<style.*?</style>", ""),
+    (r'(<svg[^>]*?) width="[^"]*"', r"\1"),
+    (r'(<svg[^>]*?) height="[^"]*"', r"\1"),
+    (r"(font-family: |font: [^;\"']*px )[^;\"]*", r"\1system-ui, sans-serif"),
+    (r"#00010(\d)", r"var(--series-\1)"),
+)
+_MARKERS = (("s", "■"), ("D", "◆"), ("^", "▲"), ("o", "●"), ("v", "▼"), ("p", "⬟"))
+_STYLE: Any = {  # (matplotlib's own type for this lists all 300 settings)
+    "svg.fonttype": "none",  # text stays text: selectable, in the page's font
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": MUTED,
+    "ytick.major.size": 0,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn: marker, the same as a character, and the number of its colour."""
+
+    marker: str
+    symbol: str
+    series: int
+
+    @property
+    def colour(self) -> str:
+        """The placeholder that becomes ``var(--series-N)``."""
+        return f"#00010{self.series}"
+
+
+def look(method: str, others: Iterable[str] = ()) -> Look:
+    """The look of a method; those that are not in ``LABELS`` follow in the order of ``others``."""
+    known = list(dict.fromkeys([*LABELS, *others, method]))
+    series = known.index(method) % len(_MARKERS)
+    return Look(*_MARKERS[series], series)
+
+
+def looks(document: Mapping[str, Any]) -> dict[str, Look]:
+    """The look of every method in a document, in the order of its table."""
+    methods = list(dict.fromkeys(method for method, _ in lines(document)))
+    return {method: look(method, methods) for method in methods}
+
+
+def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: tuple[float, float]) -> str:
+    """Success against the number of trials before the attempt, with intervals and ceilings.
+
+    ``size`` is in inches. The line of Watch-Try-Learn begins at its trial policy, one-shot imitation.
+    """
+    rows = [cells[family, subset] for cells in lines(document).values() if (family, subset) in cells]
+    drawn = looks(document)
+    offset = {method: 0.06 * (place - (len(drawn) - 1) / 2) for place, method in enumerate(drawn)}
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        for method in drawn:
+            ours = [row for row in rows if row["method"] == method]
+            if method == "watch_try_learn" and all(row["trials"] for row in ours):
+                ours = [row for row in rows if (row["method"], row["trials"]) == ("one_shot", 0)] + ours
+            places = [row["trials"] + offset[row["method"]] for row in ours]
+            axes.plot(places, [row["value"] for row in ours], color=drawn[method].colour, zorder=2)
+        for row in rows:
+            _point(axes, row["trials"] + offset[row["method"]], row, drawn[row["method"]])
+        _attempt_axes(axes, max(row["trials"] for row in rows))
+        return _svg(figure, f"{family} {subset}")
+
+
+def _attempt_axes(axes: Axes, trials: int) -> None:
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
+    axes.set_xlim(-0.35, trials + 0.35)
+    names = ["at once", *(f"{k} trial{'s' if k > 1 else ''}" for k in range(1, trials + 1))]
+    axes.set_xticks(range(trials + 1), names)
+
+
+def _point(axes: Axes, x: float, row: Row, look: Look) -> None:
+    """A rate with its interval, and a short bar at the best possible rate."""
+    axes.vlines(x, *row["ci"], color=look.colour, linewidth=1.4, zorder=3)
+    axes.plot([x], [row["value"]], look.marker, color=look.colour, zorder=4)
+    if row["ceiling"] is not None:
+        axes.hlines(row["ceiling"], x - 0.11, x + 0.11, color=MUTED, linewidth=1.6, zorder=1)
+
+
+def curve_plot(name: str, points: Sequence[tuple[int, float]]) -> str:
+    """A learner's training curve, (step, value): the measurements thin, their running mean thick."""
+    step, value = np.array(points, float).T
+    colour = look(name).colour
+    window = max(1, len(value) // 25)
+    total = np.cumsum(np.concatenate([[0.0], value]))
+    mean = (total[window:] - total[:-window]) / window
+    thin = max(1, len(value) // 300)  # more points than pixels would only make the page heavy
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.2, 2.0), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(step[::thin], value[::thin], color=colour, linewidth=0.7, alpha=0.35)
+        axes.plot(step[window - 1 :][::thin], mean[::thin], color=colour, linewidth=1.8)
+        axes.set_xlabel("step")
+        return _svg(figure, f"training {name}")
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The figure as an ``<svg>`` element to place in a page, with CSS variables for colours.
+
+    The same figure and ``name`` give the same text, and different names different ids.
+    """
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for pattern, replacement in _CLEANING:
+        text = re.sub(pattern, replacement, text, flags=re.S)
+    for colour, variable in _CSS.items():
+        text = text.replace(colour, variable)
+    linked = set(re.findall(r'(?:href="|url\()#([^")]+)', text))  # other names repeat in every figure
+    return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in linked else "", text)

@@ -1,0 +1,350 @@
+"""Attempts become numbers: the result document behind every table, plot and report (``results.json``).
+
+A row is one success rate: one method after a number of trials, in one family (or ``"all"``), on all scenes
+or only on the conflicting ones, with its 95 % interval over tasks and the best rate that anybody could reach
+there. An attempt whose physics diverged counts as a failure and is counted in ``diverged``; methods are
+compared on the very same scenes or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from watchtrylearn.ops.random import generator
+from watchtrylearn.protocol import Attempt, Scene
+from watchtrylearn.provenance import commit, machine, versions
+from watchtrylearn.statistics import cluster_bootstrap, paired_comparison
+from watchtrylearn.suites import Suite
+from watchtrylearn.types import WtlError
+
+Entry = tuple[str, int]  # a line of the table: (method, trials made before the attempt)
+Row = dict[str, Any]
+
+MAIN = (
+    ("bc", 0),
+    ("one_shot", 0),
+    ("trials_only", 1),
+    ("trials_only", 2),
+    ("watch_try_learn", 1),
+    ("watch_try_learn", 2),
+)
+LABELS = {
+    "bc": "behaviour cloning",
+    "one_shot": "one-shot imitation",
+    "trials_only": "trials only",
+    "watch_try_learn": "Watch-Try-Learn",
+}
+BLIND = ("bc", "trials_only")  # methods that never look at the demonstration
+OUTCOMES = {  # (first attempt, second attempt) -> what that is called
+    (False, True): "corrected",
+    (True, True): "at once",
+    (False, False): "not solved",
+    (True, False): "lost again",
+}
+
+
+def label(method: str, trials: int) -> str:
+    """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
+    name = LABELS.get(method, method)
+    return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
+
+
+# --------------------------------------------------------------------------------------------------- the rows
+
+
+def rows(
+    attempts: Sequence[Attempt], suite: Suite, entries: Sequence[Entry] = MAIN, **facts: str | int | float
+) -> list[Row]:
+    """Success rates of every entry: per family and over all, on all scenes and on the conflicting ones.
+
+    The interval is the BCa bootstrap over tasks (``statistics.cluster_bootstrap``) from a generator that
+    depends on the row alone, so equal attempts give equal rows. Where all tasks have the same rate (0 % and
+    100 % among them) it comes from Wilson's for that many tasks, hence never has zero width. ``facts``
+    (``dataset_size=...``, ``config=...``) are added to every row.
+
+    Args:
+        attempts: of any number of methods (``protocol.evaluate``).
+        suite: its optional ``conflict(task, demo_seed, seed) -> bool`` makes the rows of subset
+            ``"conflict"``; its optional ``ceiling(family, demos=, trials=, subset=) -> float | None`` tells
+            the best rate.
+        entries: (method, trials) in the order of the table.
+
+    Raises:
+        WtlError: an entry has no attempts, or the same scene twice.
+    """
+    built: list[Row] = []
+    for entry in entries:
+        mine = list(_by_scene(attempts, entry).values())
+        for subset, chosen in _subsets([a.scene for a in mine], suite):
+            built += [
+                _row(entry, family, subset, within, suite) | facts
+                for family, within in _families([mine[i] for i in chosen])
+            ]
+    return built
+
+
+def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> dict[tuple[str, int], Attempt]:
+    """The attempts of one entry by (task, scene seed)."""
+    mine = [a for a in attempts if (a.method, a.trials) == entry]
+    if not mine:
+        known = sorted({(a.method, a.trials) for a in attempts})
+        raise WtlError(f"there are no attempts of {label(*entry)!r}; there are those of {known}")
+    found = {(a.scene.task.name, a.scene.seed): a for a in mine}
+    if len(found) != len(mine):
+        (task, seed), _ = Counter((a.scene.task.name, a.scene.seed) for a in mine).most_common(1)[0]
+        raise WtlError(f"{label(*entry)!r} has more than one attempt at task {task} in scene {seed}")
+    return found
+
+
+def _subsets(scenes: Sequence[Scene], suite: Suite) -> Iterator[tuple[str, list[int]]]:
+    """The indices of all scenes, and of the conflicting ones if there are any."""
+    yield "all", list(range(len(scenes)))
+    disputed = [i for i, scene in enumerate(scenes) if in_conflict(scene, suite)]
+    if disputed:
+        yield "conflict", disputed
+
+
+def _families(attempts: list[Attempt]) -> Iterator[tuple[str, list[Attempt]]]:
+    """Every family in order of appearance, then all of them together."""
+    for family in dict.fromkeys(a.scene.task.family for a in attempts):
+        yield family, [a for a in attempts if a.scene.task.family == family]
+    yield "all", attempts
+
+
+def in_conflict(scene: Scene, suite: Suite) -> bool:
+    """Do the readings of this scene's demonstrations disagree here? (False if the suite knows none.)"""
+    conflict: Callable[..., bool] | None = getattr(suite, "conflict", None)
+    if conflict is None or not scene.demos:
+        return False
+    return all(conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
+
+
+def succeeded(attempt: Attempt) -> bool:
+    """The yes or no of an attempt; one whose physics diverged is a no."""
+    return attempt.episode.success and not attempt.episode.diverged
+
+
+def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite) -> Row:
+    method, trials = entry
+    outcomes = [float(succeeded(a)) for a in attempts]
+    tasks = [a.scene.task.name for a in attempts]
+    rng = generator("interval", method, trials, family, subset)
+    return {
+        "method": method,
+        "suite": suite.name,
+        "family": family,
+        "demos": _demos(entry, attempts),
+        "trials": trials,
+        "metric": "success",
+        "value": float(np.mean(outcomes)),
+        "ci": list(cluster_bootstrap(outcomes, tasks, rng)),
+        "n": len(attempts),
+        "tasks": len(set(tasks)),
+        "diverged": sum(a.episode.diverged for a in attempts),
+        "ceiling": _ceiling(entry, subset, attempts, suite),
+        "scene": "same",
+        "subset": subset,
+        "modality": "state",
+    }
+
+
+def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
+    """How many demonstrations the method watched."""
+    return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
+
+
+def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite) -> float | None:
+    """The best possible rate on these scenes: each family's, weighted by its scenes; None if unknown."""
+    of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
+    if of_family is None:
+        return None
+    demos, trials = _demos(entry, attempts), entry[1]
+    scenes = Counter(a.scene.task.family for a in attempts)
+    best = {family: of_family(family, demos=demos, trials=trials, subset=subset) for family in scenes}
+    known = [scenes[family] * value for family, value in best.items() if value is not None]
+    return sum(known) / len(attempts) if len(known) == len(scenes) else None
+
+
+# ------------------------------------------------------------------------------------------ comparing methods
+
+
+def comparisons(attempts: Sequence[Attempt], pairs: Sequence[tuple[Entry, Entry]], suite: Suite) -> list[Row]:
+    """First minus second of every pair, in the same scenes: all of them, and the conflicting ones.
+
+    Each has ``difference`` and its 95 % interval ``ci`` over tasks, how many scenes only one of the two
+    solved, and two two-sided p-values (``statistics.Comparison``): ``p_scenes`` (McNemar, exact) and
+    ``p_tasks`` (sign flips of tasks: valid although the scenes of a task resemble each other).
+
+    Raises:
+        WtlError: the scenes of a pair differ; names the first difference.
+    """
+    built: list[Row] = []
+    for first, second in pairs:
+        both = paired(attempts, first, second)
+        built += [
+            _comparison(first, second, subset, [both[i] for i in chosen])
+            for subset, chosen in _subsets([ours.scene for ours, _ in both], suite)
+        ]
+    return built
+
+
+def paired(attempts: Sequence[Attempt], first: Entry, second: Entry) -> list[tuple[Attempt, Attempt]]:
+    """The attempts of two entries scene by scene; ``WtlError`` names the first scene that only one saw."""
+    ours, theirs = _by_scene(attempts, first), _by_scene(attempts, second)
+    unequal = f"{label(*first)!r} and {label(*second)!r} were not evaluated on the same scenes"
+    for key in (*ours, *theirs):
+        where = f"task {key[0]} in scene {key[1]}"
+        for entry, found in ((first, ours), (second, theirs)):
+            if key not in found:
+                raise WtlError(f"{unequal}: {label(*entry)!r} has no attempt at {where}")
+        shown = [[d.seed for d in found[key].scene.demos] for found in (ours, theirs)]
+        if shown[0] != shown[1]:
+            raise WtlError(f"{unequal}: for {where} they saw demonstrations {shown[0]} and {shown[1]}")
+    return [(ours[key], theirs[key]) for key in ours]
+
+
+def _comparison(first: Entry, second: Entry, subset: str, pairs: Sequence[tuple[Attempt, Attempt]]) -> Row:
+    found = paired_comparison(
+        [succeeded(ours) for ours, _ in pairs],
+        [succeeded(theirs) for _, theirs in pairs],
+        [ours.scene.task.name for ours, _ in pairs],
+        generator("comparison", *first, *second, subset),
+    )
+    return {
+        "first": {"method": first[0], "trials": first[1]},
+        "second": {"method": second[0], "trials": second[1]},
+        "subset": subset,
+        "difference": found.difference,
+        "ci": list(found.interval),
+        "p_scenes": found.p_scenes,
+        "p_tasks": found.p_tasks,
+        "only_first": found.only_first,
+        "only_second": found.only_second,
+        "n": found.n,
+        "tasks": found.tasks,
+    }
+
+
+def outcome(trial: Attempt, retrial: Attempt) -> str:
+    """What two successive attempts in one scene are called: a value of ``OUTCOMES``."""
+    return OUTCOMES[succeeded(trial), succeeded(retrial)]
+
+
+def outcomes(attempts: Sequence[Attempt], suite: Suite, method: str = "watch_try_learn") -> list[Row]:
+    """How often the second attempt ends like this after the first ended like that; shares of all scenes.
+
+    One row per kind in ``OUTCOMES``, with ``share``, ``conflict_share`` (of the conflicting scenes; None if
+    there are none) and ``n``. The report states them, so that its choice of clips cannot mislead.
+    """
+    pairs = paired(attempts, (method, 0), (method, 1))
+    kinds = [(outcome(a, b), in_conflict(a.scene, suite)) for a, b in pairs]
+    disputed = sum(conflict for _, conflict in kinds)
+    return [
+        {
+            "kind": kind,
+            "share": sum(k == kind for k, _ in kinds) / len(kinds),
+            "conflict_share": sum(k == kind and c for k, c in kinds) / disputed if disputed else None,
+            "n": len(kinds),
+        }
+        for kind in OUTCOMES.values()
+    ]
+
+
+# ----------------------------------------------------------------------------------------------- the document
+
+
+def document(
+    experiment: str,
+    *,
+    command: str,
+    seeds: Sequence[int],
+    seconds: Mapping[str, float],
+    rows: Sequence[Row],
+    comparisons: Sequence[Row] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The result document: what was run, by what, on what, and the rows. Plain JSON values in a fixed order.
+
+    ``seconds`` is the wall time of each phase; ``wall_s`` is their sum. ``extra`` adds further fields (the
+    report reads ``summary``, ``data`` and ``outcomes``) and may not replace one.
+    """
+    built = {
+        "experiment": experiment,
+        "command": command,
+        "commit": commit(),
+        "seeds": list(seeds),
+        "wall_s": round(sum(seconds.values()), 1),
+        "phases_s": dict(seconds),
+        "machine": machine(),
+        "versions": versions(),
+        "rows": list(rows),
+        "comparisons": list(comparisons),
+    }
+    taken = sorted(built.keys() & (extra or {}).keys())
+    if taken:
+        raise WtlError(f"the result document has its own {', '.join(taken)}; choose another name")
+    return built | dict(extra or {})
+
+
+# -------------------------------------------------------------------------------------------------- the table
+
+
+def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The columns of the table, (heading, family, subset): families, all scenes, the conflicting ones."""
+    have = dict.fromkeys((row["family"], row["subset"]) for row in document["rows"])
+    families = [(family, family, "all") for family, subset in have if subset == "all" and family != "all"]
+    totals = [("all", "all", "all"), ("conflicting", "all", "conflict")]
+    return families + [total for total in totals if total[1:] in have]
+
+
+def lines(document: Mapping[str, Any]) -> dict[Entry, dict[tuple[str, str], Row]]:
+    """The lines of the table in reading order: (method, trials) -> (family, subset) -> row."""
+    found: dict[Entry, dict[tuple[str, str], Row]] = {}
+    for row in document["rows"]:
+        found.setdefault((row["method"], row["trials"]), {})[row["family"], row["subset"]] = row
+    return found
+
+
+def percent(fraction: int | float) -> str:
+    """``0.873`` -> ``"87"``; a rate short of 1 (or above 0) is never rounded to 100 (or 0)."""
+    exact = 100 * fraction
+    if fraction in (0.0, 1.0) or 0 < round(exact) < 100:
+        return f"{exact:.0f}"
+    return f"{min(max(exact, 0.1), 99.9):.1f}"
+
+
+def table(document: Mapping[str, Any]) -> Table:
+    """The table for the terminal: methods down, families across; success in % above its 95 % interval."""
+    built = Table(title=f"{document['experiment']}: success in %, with 95 % intervals over tasks", show_lines=True)
+    built.add_column("method", min_width=18)
+    wanted = columns(document)
+    for heading, _, _ in wanted:
+        built.add_column(heading, justify="center")
+    built.add_column("best possible", justify="center")
+    for entry, cells in lines(document).items():
+        text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
+        built.add_row(label(*entry).replace(", ", "\n"), *text, _best(cells))
+    if any(subset == "conflict" for _, _, subset in wanted):
+        built.caption = (
+            "conflicting: scenes where two readings of the demonstration disagree; "
+            "best possible: on all | on the conflicting scenes"
+        )
+    return built
+
+
+def _cell(row: Row | None) -> Text:
+    if row is None:
+        return Text("")
+    low, high = (f"{100 * end:.0f}" for end in row["ci"])
+    return Text.assemble((percent(row["value"]), "bold"), f"\n{low}–{high}")  # noqa: RUF001
+
+
+def _best(cells: Mapping[tuple[str, str], Row]) -> str:
+    found = [cells[key]["ceiling"] for key in (("all", "all"), ("all", "conflict")) if key in cells]
+    return " | ".join("?" if ceiling is None else percent(ceiling) for ceiling in found)

@@ -1,0 +1,272 @@
+"""Many different tabletops at once: a ``gymnasium.vector.VectorEnv`` on ``mujoco.batch``.
+
+All worlds share one model layout; their tasks are rows of model parameters (``scene.py``). Results are
+bit-identical at any number of threads, a stored episode replays bit-exactly from its initial state, and a
+world that has ended is not stepped any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Bool, Float
+from mujoco.batch import Batch, SimulationError
+
+from watchtrylearn.suites.geometry import (
+    angular_velocity,
+    hinges_from_rotation_vector,
+    positive,
+    quaternion_from_hinges,
+    rotation_vector,
+    upright,
+)
+from watchtrylearn.suites.judge import Facts, Judge
+from watchtrylearn.suites.scene import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, TIMESTEP, Row, Scene
+from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Spec, Task, WtlError
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where everything is when an episode begins; simulator state, one world.
+
+    ``objects`` are poses (position, quaternion), ``buttons`` and ``panel`` positions on the table, ``hand``
+    the gripper's position, yaw and opening.
+    """
+
+    objects: Float[np.ndarray, "2 7"]
+    buttons: Float[np.ndarray, "2 3"]
+    panel: Float[np.ndarray, "3"]
+    hand: Float[np.ndarray, "5"]
+
+
+class TabletopWorlds(VectorEnv):
+    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``, with the model of ``rows[i]``.
+
+    Args:
+        start, judge: where a scene begins, and who judges attempts at tasks in scenes.
+        nthread: threads that step the worlds; 0 for all processors.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+
+    def __init__(
+        self,
+        scene: Scene,
+        spec: Spec,
+        tasks: Sequence[Task],
+        seeds: Sequence[int],
+        rows: Sequence[Row],
+        start: Callable[[Task, int], Start],
+        judge: Callable[[Sequence[Task], Sequence[int]], Judge],
+        nthread: int = 0,
+    ) -> None:
+        self.tasks, self.episode_spec = list(tasks), spec
+        self.num_envs = len(self.tasks)
+        if self.num_envs == 0:
+            raise WtlError("worlds need at least one task")
+        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in spec.observation.items()})
+        self.single_action_space: gymnasium.spaces.Box = _box(spec.action)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        self._start_of, self._judge_of = start, judge
+        self.batch = Batch(scene.model, self.num_envs, nthread)
+        for name, values in scene.fields(rows).items():
+            self.batch.expand(name)[:] = values
+        self.batch.set_const()
+        self._views = _Views(self.batch)
+        self._touched = np.zeros((self.num_envs, SUBSTEPS, scene.model.nsensordata))
+        self._set_scenes(seeds)
+        self._count = np.zeros(self.num_envs, int)
+        self._terminated, self._diverged = np.zeros((2, self.num_envs), bool)
+        self._low, self._high = self.single_action_space.low, self.single_action_space.high
+        self._ready = False
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Begin every world's episode in its scene.
+
+        Args:
+            seed: None keeps the scenes; a list gives new scene seeds, an integer s the seeds s, s + 1, ...
+            options: ``initial_state`` (world, state) begins at stored states instead; ``reset_mask``
+                (world,), Gymnasium's own, begins anew in some worlds only.
+        """
+        options = options or {}
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        if not mask.all() and (seed is not None or not self._ready):
+            raise WtlError("reset_mask keeps the scenes and needs an earlier reset of all worlds")
+        if seed is not None:
+            self._set_scenes(
+                list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else list(seed)
+            )
+        self.batch.state[mask] = self._initial(options)[mask]
+        self._count[mask] = 0
+        self._terminated[mask] = self._diverged[mask] = False
+        self._ready = True
+        self.judge.reset(self._views.facts(), mask)
+        self._observation = self._views.observe()
+        return self._copy(), {"initial_state": self._began.copy()}
+
+    def step(
+        self, actions: Float[np.ndarray, "world act"]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step (0.1 s): command every gripper, advance the physics, judge.
+
+        Actions are rounded to float32 (what is stored), then clipped to the workspace. An action that is not
+        finite never reaches the simulator: it ends its world as diverged.
+        """
+        if not self._ready:
+            raise WtlError("call reset() before step()")
+        actions = np.asarray(actions, np.float32).astype(np.float64)
+        active = ~(self._terminated | (self._count >= self.episode_spec.horizon))
+        sound = np.isfinite(actions).all(axis=-1)
+        self._diverged |= active & ~sound
+        moving = active & sound
+        if moving.any():
+            self._views.command(np.clip(actions[moving], self._low, self._high), moving)
+            self._diverged |= moving & ~self._advance(moving)
+        self._count += active
+        success, terms = self.judge.update(self._views.facts(), moving)
+        success &= ~self._diverged
+        self._terminated |= success | self._diverged
+        self._observe(moving & ~self._diverged)
+        truncated = ~self._terminated & (self._count >= self.episode_spec.horizon)
+        info = {"success": success, "diverged": self._diverged.copy(), "terms": terms}
+        return self._copy(), success.astype(np.float64), self._terminated.copy(), truncated, info
+
+    def _advance(self, moving: Bool[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
+        """Step the physics; False where it broke down.
+
+        MuJoCo answers divergence by silently resetting a simulation and going on. Its counters show that only
+        if they are cleared before; its clock shows it in any case, and errors that stop a simulation too.
+        """
+        self.batch.warning[moving] = 0
+        due = self._views.time + SUBSTEPS * TIMESTEP
+        out = {"sensordata": self._touched[: moving.sum()]}
+        with contextlib.suppress(SimulationError):
+            self.batch.rollout(SUBSTEPS, record=("sensordata",), ids=moving, out=out)
+        self._views.note_contact(moving, out["sensordata"])
+        warned: np.ndarray = self.batch.warning[..., 1].any(axis=-1)  # (lastinfo, number) per kind
+        return ~warned & (np.abs(self._views.time - due) < TIMESTEP / 2)
+
+    def _initial(self, options: dict[str, Any]) -> Float[np.ndarray, "world state"]:
+        stored = np.array(options.get("initial_state", self._start), float)
+        if stored.shape != self._start.shape:
+            raise WtlError(f"initial_state has shape {stored.shape}, these worlds need {self._start.shape}")
+        self._began = stored
+        return stored
+
+    def _set_scenes(self, seeds: Sequence[int]) -> None:
+        """Full simulator states of the scenes: at rest, servos at their targets, no warm start, time 0."""
+        if len(seeds) != self.num_envs:
+            raise WtlError(f"worlds need one scene seed per task, got {self.num_envs} tasks and {len(seeds)} seeds")
+        self.seeds = [int(seed) for seed in seeds]
+        self.judge = self._judge_of(self.tasks, self.seeds)
+        self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._views.place([self._start_of(t, s) for t, s in zip(self.tasks, self.seeds, strict=True)])
+        self._start: np.ndarray = self.batch.state.copy()
+
+    def _observe(self, fresh: Bool[np.ndarray, "world"]) -> None:
+        """Refresh what moved; a diverged world keeps its last sound observation."""
+        for name, values in self._views.observe().items():
+            self._observation[name][fresh] = values[fresh]
+
+    def _copy(self) -> dict[str, np.ndarray]:
+        return {name: values.copy() for name, values in self._observation.items()}
+
+
+class _Views:
+    """Live arrays of a batch under the names of the tabletop."""
+
+    def __init__(self, batch: Batch) -> None:
+        model = batch.model
+        names = ("qpos", "qvel", "ctrl", "time", "mocap_pos", "sensordata", "actuator_force")
+        bound: list[np.ndarray] = [batch.bind(name) for name in names]
+        self.qpos, self.qvel, self.ctrl, self.time, self.mocap, self.touch, self.force = bound
+        hand, object0, press0 = model.joint("x"), model.joint("object0"), model.joint("press0")
+        self.hand_q, self.hand_v = (
+            slice(hand.qposadr[0], hand.qposadr[0] + 8),
+            slice(hand.dofadr[0], hand.dofadr[0] + 8),
+        )
+        self.objects_q = slice(object0.qposadr[0], object0.qposadr[0] + 7 * OBJECTS)
+        self.objects_v = slice(object0.dofadr[0], object0.dofadr[0] + 6 * OBJECTS)
+        self.together = np.zeros(batch.nsim, bool)
+        self.press_q = slice(press0.qposadr[0], press0.qposadr[0] + BUTTONS)
+
+    @property
+    def objects(self) -> Float[np.ndarray, "world 2 7"]:
+        return self.qpos[:, self.objects_q].reshape(-1, OBJECTS, 7)
+
+    @property
+    def press(self) -> Float[np.ndarray, "world 2"]:
+        return self.qpos[:, self.press_q]
+
+    def place(self, starts: Sequence[Start]) -> None:
+        hand = np.stack([start.hand for start in starts])
+        x_y_z, yaw, half = hand[:, :3], hand[:, 3:4], hand[:, 4:5] / 2
+        upright_yaw = np.concatenate([x_y_z, yaw, np.zeros((len(starts), 2))], axis=1)
+        self.qpos[:, self.hand_q] = np.concatenate([upright_yaw, half, half], axis=1)
+        self.ctrl[:] = np.concatenate([upright_yaw, half], axis=1)
+        self.qpos[:, self.objects_q] = np.stack([start.objects.ravel() for start in starts])
+        self.mocap[:, 0] = np.stack([start.panel for start in starts])
+        self.mocap[:, 1:] = np.stack([start.buttons for start in starts])
+
+    def command(self, actions: Float[np.ndarray, "moving 7"], moving: Bool[np.ndarray, "world"]) -> None:
+        """Set the servos' targets from (x, y, z, rotation vector, opening)."""
+        hinges = hinges_from_rotation_vector(actions[:, 3:6])
+        self.ctrl[moving] = np.concatenate([actions[:, :3], hinges, actions[:, 6:] / 2], axis=1)
+
+    def observe(self) -> dict[str, Float[np.ndarray, "world _"]]:
+        """The two channels (see ``tabletop.SPEC``), from the state alone."""
+        position, velocity = self.qpos[:, self.hand_q], self.qvel[:, self.hand_v]
+        hinges = position[:, 3:6]
+        turn = rotation_vector(quaternion_from_hinges(hinges))
+        spin = angular_velocity(hinges, velocity[:, 3:6])
+        state = [position[:, :3], turn, position[:, 6:].sum(1, keepdims=True)]
+        state += [velocity[:, :3], spin, velocity[:, 6:].sum(1, keepdims=True)]
+        return {
+            STATE: np.concatenate(state, axis=1).astype(np.float32),
+            ENVIRONMENT: self._entities().reshape(len(position), -1).astype(np.float32),
+        }
+
+    def _entities(self) -> Float[np.ndarray, "world 4 7"]:
+        objects = self.objects
+        poses = np.zeros((len(objects), OBJECTS + BUTTONS, 7))
+        poses[:, :OBJECTS, :3] = objects[..., :3]
+        poses[:, :OBJECTS, 3:] = positive(objects[..., 3:])
+        poses[:, OBJECTS:, :3] = self.mocap[:, 1:]
+        poses[:, OBJECTS:, 2] += BUTTON_HEIGHT - self.press
+        poses[:, OBJECTS:, 3] = 1
+        return poses
+
+    def note_contact(
+        self, moving: Bool[np.ndarray, "world"], sensors: Float[np.ndarray, "moving substep sensor"]
+    ) -> None:
+        """Did the two objects touch at any substep? One may hit the other and bounce off within a step."""
+        self.together[:] = False
+        self.together[moving] = (sensors[..., 4] > 0).any(axis=1)
+
+    def facts(self) -> Facts:
+        objects = self.objects
+        velocity = self.qvel[:, self.objects_v].reshape(-1, OBJECTS, 2, 3)
+        touch = self.touch > 0
+        return Facts(
+            position=objects[..., :3].copy(),
+            tilt=upright(objects[..., 3:]),
+            speed=np.linalg.norm(velocity, axis=-1),
+            fingers=touch[:, :4].reshape(-1, OBJECTS, 2),
+            together=self.together.copy(),
+            squeeze=-self.force[:, 6],
+            press=self.press.copy(),
+        )
+
+
+def _box(channel: Channel) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))

@@ -1,0 +1,95 @@
+"""The documentation speaks of what exists, and of all of it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import watchtrylearn
+from watchtrylearn import cli
+from watchtrylearn.learners import learner_names
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "watchtrylearn"
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MAP = README.split("## A map of the code")[1].split("```")[1]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.fixture(scope="module")
+def verbs() -> set[str]:
+    """The verbs of ``wtl``, as its own help lists them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "watchtrylearn.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    return set(re.sub(r"\s+", " ", re.search(r"\{([^}]*)\}", done.stdout)[1]).split(","))
+
+
+def test_the_map_lists_every_file_of_the_package_and_no_other():
+    listed = re.findall(r"^(\S+) +\S", MAP, flags=re.MULTILINE)
+    files = [p for p in PACKAGE.rglob("*") if p.suffix in (".py", ".html") and _has_content(p)]
+    assert sorted(listed) == sorted(str(p.relative_to(PACKAGE)) for p in files)
+
+
+def test_every_verb_has_its_line_in_the_readme(verbs):
+    assert set(re.findall(r"^\| `wtl ([^`]+)` \|", README, flags=re.MULTILINE)) == verbs
+
+
+@every_page
+def test_commands_in_the_documentation_exist(page, verbs):
+    used = re.findall(r"(?:`| {4})wtl ((?:data )?[a-z]+)", page.read_text())
+    assert set(used) <= verbs
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"(?:`| {4})make ([a-z]+)", page.read_text())) <= set(targets)
+
+
+@every_page
+def test_links_and_paths_in_the_documentation_exist(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"", text):
+        target = link[0] or link[1]
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:[\w-]+/)*\w+\.py)\b", text):
+        assert (PACKAGE / path).exists() or (ROOT / path).exists(), path
+
+
+@every_page
+def test_names_in_the_documentation_exist(page):
+    text = page.read_text()
+    for name in re.findall(r"\bwtl\.(\w+)", text):
+        assert hasattr(watchtrylearn, name), name
+    for path, names in re.findall(r"`((?:\w+/)+\w+\.py): ([\w., ]+)`", text):
+        source = (PACKAGE / path).read_text()
+        for name in re.split(r"[., ]+", names):
+            assert re.search(rf"\b{name}\b", source), f"{path}: {name}"
+
+
+def test_every_learner_has_its_page():
+    assert {p.stem for p in (ROOT / "docs" / "learners").glob("*.md")} == set(learner_names())
+
+
+def test_the_readme_has_a_place_for_the_results():
+    assert README.index("<!-- results:begin -->") < README.index("<!-- results:end -->")
+
+
+def test_the_picture_is_well_formed():
+    assert ElementTree.parse(ROOT / "docs" / "loop.svg").getroot().tag.endswith("svg")
+
+
+def test_every_public_name_is_what_it_says_even_where_a_module_has_the_same_name():
+    code = "import watchtrylearn.protocol, watchtrylearn as wtl; assert callable(wtl.rollout); print(wtl.Scene)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in watchtrylearn.__all__:
+        assert callable(getattr(watchtrylearn, name)) or name == "Observation", name
+    assert callable(cli.main)
+
+
+def _has_content(path: Path) -> bool:
+    """Is there more in it than a docstring?"""
+    text = path.read_text().strip()
+    return bool(text) and not re.fullmatch(r'"""[^"]*"""', text) and path != PACKAGE / "__init__.py"

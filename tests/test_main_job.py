@@ -1,0 +1,223 @@
+"""The main job on the toy suite, as the command line runs it: what it learns, leaves behind and survives."""
+
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from processes import fork, wait
+from watchtrylearn import cli
+from watchtrylearn.data.verify import verify
+from watchtrylearn.learners import load
+from watchtrylearn.protocol import Scene, evaluate
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.suites import make_suite
+from watchtrylearn.suites.toy import optimum
+from watchtrylearn.types import Context
+
+TINY = [
+    "demos_per_task=2",
+    "tasks=16",
+    "trials_per_demo=1",
+    "scenes=4",
+    "eval_tasks=4",
+    "train.bc.steps=8",
+    "train.one_shot.steps=12",
+    "train.trials_only.steps=8",
+    "train.watch_try_learn.steps=12",
+    "net.hidden=[16]",
+    "net.width=16",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run of the debug preset."""
+    out = tmp_path_factory.mktemp("runs") / "debug"
+    assert cli.main(["demo", "--preset", "debug", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    suite = make_suite("toy")
+    return [
+        Scene(task, (suite.demonstrate(task, 5_000 + j // 2),), 6_000 + j)
+        for task in suite.tasks("val")
+        for j in range(12)
+    ]
+
+
+def rows(run: Path) -> dict[tuple[str, str, int, str], dict[str, float]]:
+    document = json.loads((run / "results.json").read_text())
+    return {(r["method"], r["family"], r["trials"], r["subset"]): r for r in document["rows"]}
+
+
+# ------------------------------------------------------------------------------------------- what it learns
+
+
+@pytest.mark.parametrize("family", ["reference", "mirror"])
+@pytest.mark.parametrize("trials", [1, 2])
+def test_watch_try_learn_reaches_the_optimum(run, family, trials):
+    reached = rows(run)["watch_try_learn", family, trials, "all"]
+    assert reached["value"] >= 0.95 * optimum(family, trials) - 1 / np.sqrt(reached["n"]) * 0.5
+
+
+def test_watch_try_learn_reaches_95_percent_of_the_optimum_over_all(run):
+    for trials in (1, 2):
+        best = np.mean([optimum(family, trials) for family in ("reference", "mirror")])
+        assert rows(run)["watch_try_learn", "all", trials, "all"]["value"] >= 0.95 * best
+
+
+def test_adapting_beats_not_adapting(run):
+    table = rows(run)
+    first = table["watch_try_learn", "all", 1, "all"]["value"]
+    assert table["bc", "all", 0, "all"]["value"] < table["one_shot", "all", 0, "all"]["value"] < first - 0.2
+
+
+def success(run: Path, scenes: list[Scene], trials: int) -> list[float]:
+    attempts = evaluate(load(run / "watch_try_learn"), make_suite("toy"), scenes, trials=trials)
+    return [float(np.mean([a.episode.success for a in attempts if a.trials == k])) for k in range(trials + 1)]
+
+
+def test_more_trials_never_hurt(run, scenes):
+    rates = success(run, scenes, trials=5)
+    assert all(later >= earlier - 0.03 for earlier, later in itertools.pairwise(rates)), rates
+
+
+def test_a_wrong_yes_or_no_hurts(run, scenes):
+    suite, learner = make_suite("toy"), load(run / "watch_try_learn")
+    contexts = [Context(demos=s.demos) for s in scenes]
+    worlds = suite.worlds([s.task for s in scenes], [s.seed for s in scenes])
+    trials = rollout(learner.adapt(contexts), worlds)
+    rates = {}
+    for name, told in (("true", lambda e: e.success), ("flipped", lambda e: not e.success)):
+        lied = [c.with_trial(replace(t, success=told(t))) for c, t in zip(contexts, trials, strict=True)]
+        rates[name] = np.mean([e.success for e in rollout(learner.adapt(lied), worlds, attempt=1)])
+    assert rates["flipped"] < rates["true"] - 0.2
+
+
+# ---------------------------------------------------------------------------------------- what it leaves behind
+
+
+def test_a_run_holds_everything_that_made_its_numbers(run):
+    for learner in ("bc", "one_shot", "trials_only", "watch_try_learn"):
+        for name in ("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "model.safetensors"):
+            assert (run / learner / name).exists(), f"{learner}/{name}"
+    for dataset in ("demos", "trials/one_shot", "trials/bc", "evaluation/watch_try_learn"):
+        assert verify(run / dataset) == []
+    stored = json.loads((run / "experiment.json").read_text())
+    assert stored["experiment"]["name"] == "debug"
+    assert "torch" in stored["versions"]
+    assert {"experiment", "command", "commit", "seeds", "wall_s", "machine", "versions", "rows"} <= set(
+        json.loads((run / "results.json").read_text())
+    )
+
+
+def test_the_report_needs_nothing_but_itself(run):
+    page = (run / "report.html").read_text()
+    assert "Watch-Try-Learn" in page
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+
+
+def test_doing_it_again_does_nothing_twice(run):
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.parquet")}
+    table = rows(run)
+    assert cli.main(["demo", "--preset", "debug", "--out", str(run)]) == 0
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.parquet")} == before
+    assert rows(run) == table
+
+
+# ---------------------------------------------------------------------------------------------- what it survives
+
+
+def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert cli.main(["demo", "--preset", "debug", "--out", one, "--set", *TINY]) == 0
+    assert cli.main(["record", "--preset", "debug", "--out", two, "--set", *TINY]) == 0
+    for verb in (
+        ["train", "one_shot"], ["try"], ["train", "watch_try_learn"],
+        ["train", "bc"], ["try", "--policy", "bc"], ["train", "trials_only"], ["evaluate"], ["report"],
+    ):  # fmt: skip
+        assert cli.main([*verb, "--out", two]) == 0
+    assert rows(Path(one)) == rows(Path(two))
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = ["demo", "--preset", "debug", "--set", *TINY]
+    begin = time.monotonic()
+    assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(whole)])))) == 0
+    seconds = time.monotonic() - begin
+    rng = random.Random(0)
+    for _ in range(5):
+        pid = fork(lambda: os._exit(cli.main([*command, "--out", str(cut)])))
+        time.sleep(rng.uniform(0.05, 0.6) * seconds)
+        os.kill(pid, signal.SIGKILL)
+        wait(pid)
+    assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(cut)])))) == 0
+    assert rows(cut) == rows(whole)
+
+
+def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
+    command = [
+        "demo",
+        "--preset",
+        "debug",
+        "--out",
+        str(tmp_path / "run"),
+        "--set",
+        *TINY,
+        "train.one_shot.steps=100000",
+    ]
+    pid = fork(lambda: os._exit(cli.main(command)))
+    while not (tmp_path / "run" / "one_shot" / "checkpoints").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGTERM)
+    assert wait(pid) == 143
+    assert "the same command continues" in capfd.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(("command", "sentence"), [
+    (["demo", "--preset", "debgu"], "unknown experiment 'debgu'; did you mean 'debug'?"),
+    (["demo", "--preset", "debug", "--set", "demos_per_tsk=3"], "did you mean 'demos_per_task'?"),
+    (["demo", "--preset", "debug", "--set", "train.bc.stesp=3"], "did you mean 'steps'?"),
+    (["demo", "--preset", "debug", "--set", "scenes=many"], "scenes must be int, got 'many'"),
+    (["demo", "--preset", "debug", "--set", "suite=tyo"], "unknown suite 'tyo'; did you mean 'toy'?"),
+    (["demo", "--preset", "debug", "--set", "net.embedding=falt"], "did you mean 'flat'?"),
+    (["train", "one_shto"], "holds no run yet"),
+    (["tran", "one_shot"], "wtl has no verb 'tran'; did you mean 'train'?"),
+    (["demo", "--prest", "debug"], "wtl demo has no option '--prest'; did you mean '--preset'?"),
+    (["data", "verfy", "x"], "did you mean 'verify'?"),
+    (["data"], "say what to do"),
+    (["data", "verify", "nowhere"], "nowhere"),
+    (["data", "inspect", "nowhere"], "nowhere"),
+])  # fmt: skip
+def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_with_other_settings_is_not_continued(run, capsys):
+    assert cli.main(["demo", "--preset", "debug", "--out", str(run), "--set", "seed=1"]) == 2
+    assert "seed is 0, not 1" in capsys.readouterr().err
+
+
+def test_an_unknown_learner_is_named_with_the_nearest(run, capsys):
+    assert cli.main(["train", "one_shto", "--out", str(run)]) == 2
+    assert "did you mean 'one_shot'?" in capsys.readouterr().err
