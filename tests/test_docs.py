@@ -23,11 +23,14 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 @pytest.fixture(scope="module")
 def verbs() -> set[str]:
-    """The verbs of ``wtl``, as its own help lists them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "watchtrylearn.cli", "--help"], capture_output=True, text=True, check=True
-    )
-    return set(re.sub(r"\s+", " ", re.search(r"\{([^}]*)\}", done.stdout)[1]).split(","))
+    """The verbs of ``wtl`` and of ``wtl data``, as their own helps list them."""
+    return (_verbs("--help") - {"data"}) | {f"data {verb}" for verb in _verbs("data", "--help")}
+
+
+def _verbs(*arguments: str) -> set[str]:
+    command = [sys.executable, "-m", "watchtrylearn.cli", *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return set(re.sub(r"\s+", "", re.search(r"\{([^}]*)\}", shown)[1]).split(","))
 
 
 def test_the_map_lists_every_file_of_the_package_and_no_other():

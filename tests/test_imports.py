@@ -30,12 +30,12 @@ ALLOWED = {
     "suites": BASE,
     "nn": BASE,
     "learners": BASE | {"nn", "data", "checkpoint"},
-    "rollout": BASE | {"suites"},
-    "protocol": BASE | {"suites", "rollout"},
+    "rollouts": BASE | {"suites"},
+    "protocol": BASE | {"suites", "rollouts"},
     "train": BASE | {"checkpoint", "metrics", "progress", "signals"},
 }
 TOP = {"cli", "experiments", "__init__", "__main__"}  # these may import anything but cli
-CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollout", "train", "statistics"]
+CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "train", "statistics"]
 SIMULATOR = ("mujoco", "mujoco_warp", "warp", "av")
 
 
