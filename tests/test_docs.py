@@ -1,5 +1,6 @@
 """The documentation speaks of what exists, and of all of it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -96,3 +97,13 @@ def _has_content(path: Path) -> bool:
     """Is there more in it than a docstring?"""
     text = path.read_text().strip()
     return bool(text) and not re.fullmatch(r'"""[^"]*"""', text) and path != PACKAGE / "__init__.py"
+
+
+def test_the_readme_shows_the_published_numbers():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
+    publish = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(publish)
+    document = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text())
+    assert publish.block(document) in README

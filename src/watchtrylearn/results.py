@@ -299,7 +299,7 @@ def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The columns of the table, (heading, family, subset): families, all scenes, the conflicting ones."""
     have = dict.fromkeys((row["family"], row["subset"]) for row in document["rows"])
     families = [(family, family, "all") for family, subset in have if subset == "all" and family != "all"]
-    totals = [("all", "all", "all"), ("conflicting", "all", "conflict")]
+    totals = [("all", "all", "all"), ("conflict", "all", "conflict")]
     return families + [total for total in totals if total[1:] in have]
 
 
@@ -320,22 +320,38 @@ def percent(fraction: int | float) -> str:
 
 
 def table(document: Mapping[str, Any]) -> Table:
-    """The table for the terminal: methods down, families across; success in % above its 95 % interval."""
-    built = Table(title=f"{document['experiment']}: success in %, with 95 % intervals over tasks", show_lines=True)
-    built.add_column("method", min_width=18)
+    """The table for the terminal (80 columns): methods down, families across; success in % above its interval."""
+    built = Table(
+        title=f"{document['experiment']}: success in %, with 95 % intervals over tasks",
+        show_lines=True,
+        padding=0,
+    )
+    built.add_column("method", min_width=18, no_wrap=True)
     wanted = columns(document)
     for heading, _, _ in wanted:
-        built.add_column(heading, justify="center")
-    built.add_column("best possible", justify="center")
+        built.add_column(heading, justify="center", no_wrap=True)
+    built.add_column("best", justify="center", no_wrap=True)
     for entry, cells in lines(document).items():
         text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
         built.add_row(label(*entry).replace(", ", "\n"), *text, _best(cells))
     if any(subset == "conflict" for _, _, subset in wanted):
         built.caption = (
-            "conflicting: scenes where two readings of the demonstration disagree; "
-            "best possible: on all | on the conflicting scenes"
+            "conflict: only scenes where two readings of the demonstration disagree\n"
+            "best: the best possible, in all | in the conflicting scenes"
         )
     return built
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The table for a page: one line per method, success in % with its interval, ceilings beside it."""
+    wanted = columns(document)
+    shown = ["| method | " + " | ".join(heading for heading, _, _ in wanted) + " | best possible: all, conflict |"]
+    shown.append("|---|" + "---|" * (len(wanted) + 1))
+    for entry, cells in lines(document).items():
+        rates = [_cell(cells.get((family, subset))).plain.split("\n") for _, family, subset in wanted]
+        text = " | ".join(f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates)
+        shown.append(f"| {label(*entry)} | {text} | {_best(cells).replace('|', 'and')} |")
+    return "\n".join(shown)
 
 
 def _cell(row: Row | None) -> Text:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 
 from watchtrylearn import results
-from watchtrylearn.experiments import steps
+from watchtrylearn.experiments import Experiment, steps
+from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.gallery import cards
-from watchtrylearn.experiments.run import Run
+from watchtrylearn.experiments.run import Run, as_json
 from watchtrylearn.files import read_json, write_json
 from watchtrylearn.metrics import read_metrics
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.report import write_report
+from watchtrylearn.settings import differences
 from watchtrylearn.types import WtlError
 
 LEARNERS = ("bc", "one_shot", "trials_only", "watch_try_learn")
@@ -90,7 +94,7 @@ def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
     pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
     return results.document(
         experiment=experiment.name,
-        command=f"wtl demo --preset {experiment.name}",
+        command=_command(experiment),
         seeds=[experiment.seed],
         seconds=run.seconds(),
         rows=results.rows(attempts, run.suite, wanted),
@@ -101,6 +105,14 @@ def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
             "outcomes": results.outcomes(attempts, run.suite),
         },
     )
+
+
+def _command(experiment: Experiment) -> str:
+    """The command that makes this run: the preset, and what was changed of it."""
+    changed = differences(as_json(preset(experiment.name)), as_json(experiment))
+    settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]
+    chosen = "" if experiment.name == "demo" else f" --preset {experiment.name}"
+    return shlex.join(["wtl", "demo", *shlex.split(chosen), *(["--set", *settings] if settings else [])])
 
 
 def _attempts(run: Run) -> list[Attempt]:

@@ -85,7 +85,7 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
             experiment = experiment or kept
         else:
             assert experiment is not None
-            write_json(settings, {"experiment": _plain(experiment), "versions": checkpoint.versions()})
+            write_json(settings, {"experiment": as_json(experiment), "versions": checkpoint.versions()})
         yield Run(directory, experiment, make_suite(experiment.suite), display, skip_bad)
 
 
@@ -100,9 +100,10 @@ def stop_if(signalled: int, what: str, directory: Path) -> None:
 
 def _refuse(kept: Experiment, asked: Experiment | None, directory: Path) -> None:
     if asked is not None:
-        refuse_changes(_plain(kept), _plain(asked), directory, _HARMLESS)
+        refuse_changes(as_json(kept), as_json(asked), directory, _HARMLESS)
 
 
-def _plain(experiment: Experiment) -> dict[str, Any]:
+def as_json(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as JSON has it: tuples are lists."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(experiment)))
     return plain

@@ -16,7 +16,7 @@ Poses = dict[str, Float[np.ndarray, "time *shape"]]
 
 
 def film(
-    suite: Tabletop, episodes: Sequence[Episode], width: int = 256, height: int = 192, samples: int = 2
+    suite: Tabletop, episodes: Sequence[Episode], width: int = 320, height: int = 224, samples: int = 2
 ) -> list[UInt8[np.ndarray, "time height width 3"]]:
     """The frames of each episode, one per control step and one for the end, all rendered in one call.
 
