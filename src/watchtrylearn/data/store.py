@@ -179,13 +179,15 @@ class EpisodeStore:
 
         Files that are up to date are left alone, and so is a dataset with broken files (``skipped``).
         """
-        if self.skipped:
-            return
+        if not self.skipped and self._needs_repair():
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Write the derived files anew from the episodes, whatever they say."""
         with directory_lock(self.path, PATIENCE):
             self._load(skip_bad=False)
-            if self._needs_repair():
-                self._recover()
-                index.write_index(self.path, self.header, self.records)
+            self._recover()
+            index.write_index(self.path, self.header, self.records)
 
     def __enter__(self) -> EpisodeStore:
         return self

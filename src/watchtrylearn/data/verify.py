@@ -67,7 +67,7 @@ def _derived_problem(text: str) -> Problem:
 def rebuild_index(path: str | Path) -> int:
     """Rewrite the derived files from the episode files; returns the number of episodes."""
     store = EpisodeStore.open(path)
-    store.finalize()
+    store.rebuild()
     return len(store)
 
 
