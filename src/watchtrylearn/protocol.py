@@ -34,6 +34,7 @@ class Attempt:
     scene: Scene
     trials: int
     episode: Episode
+    seed: int = 0  # of the learner's training
 
 
 def evaluate(

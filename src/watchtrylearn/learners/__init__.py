@@ -10,16 +10,18 @@ import torch
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json, nearest
 from watchtrylearn.learners.bc import BC, BCConfig
+from watchtrylearn.learners.contextual import Contextual, ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.trials_only import TrialsOnly, TrialsOnlyConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.types import Spec, WtlError
 
-AnyLearner = BC | OneShot | TrialsOnly | WatchTryLearn
-AnyConfig = BCConfig | OneShotConfig | TrialsOnlyConfig | WatchTryLearnConfig
+AnyLearner = BC | Contextual | OneShot | TrialsOnly | WatchTryLearn
+AnyConfig = BCConfig | ContextualConfig | OneShotConfig | TrialsOnlyConfig | WatchTryLearnConfig
 
 _LEARNERS: dict[str, tuple[Any, Any]] = {  # name -> (learner, its config)
     "bc": (BC, BCConfig),
+    "contextual": (Contextual, ContextualConfig),
     "one_shot": (OneShot, OneShotConfig),
     "trials_only": (TrialsOnly, TrialsOnlyConfig),
     "watch_try_learn": (WatchTryLearn, WatchTryLearnConfig),

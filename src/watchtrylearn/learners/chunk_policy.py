@@ -1,6 +1,7 @@
 """Acting with a ``TaskNet``: decide the target once, then carry out chunks of actions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,11 +18,18 @@ class ChunkPolicy:
     """Acts with a ``TaskNet`` in one world per context: decides the target once, then carries out chunks.
 
     With ``stochastic`` the target and the mixture component are sampled (diverse trials), else the most likely
-    ones are taken. Every world draws from its own generator.
+    ones are taken. Every world draws from its own generator. ``told`` (world,) names the targets instead, which
+    leaves execution alone to be tested.
     """
 
-    def __init__(self, net: TaskNet, contexts: Sequence[Context], stochastic: bool = False) -> None:
-        self.net, self.stochastic = net, stochastic
+    def __init__(
+        self,
+        net: TaskNet,
+        contexts: Sequence[Context],
+        stochastic: bool = False,
+        told: Sequence[int] | None = None,
+    ) -> None:
+        self.net, self.stochastic, self.told = net, stochastic, told
         self.context = collate(contexts, net.spec)
         self.worlds = len(contexts)
 
@@ -36,7 +44,8 @@ class ChunkPolicy:
         seen = {name: torch.as_tensor(np.asarray(value), dtype=torch.float32) for name, value in observation.items()}
         if self.belief is None:
             self.belief = self.net.infer(self.context, seen)
-            self.target = pick_component(self.belief.target_logits, self._uniform())
+            inferred = pick_component(self.belief.target_logits, self._uniform())
+            self.target = inferred if self.told is None else torch.tensor(self.told)
         if self.step % self.net.config.execute == 0:
             self.chunk = self._plan(self.belief, seen)
         action = self.chunk[:, self.step % self.net.config.execute]
@@ -61,3 +70,8 @@ class ChunkPolicy:
 def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
     """One context or several, as several."""
     return [context] if isinstance(context, Context) else context
+
+
+def demos_only(context: Context | Sequence[Context]) -> list[Context]:
+    """Without the trials: what a method sees that only watches."""
+    return [replace(c, trials=()) for c in listed(context)]

@@ -10,14 +10,14 @@ authors' flat one is ``"flat"``), the policy commits to one target per episode a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
+from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
 from watchtrylearn.nn.task_net import NetConfig, TaskNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
 
@@ -50,12 +50,8 @@ class OneShot(nn.Module):
 
     def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
         """The most likely reading of the demonstrations, carried out."""
-        return ChunkPolicy(self.net, _demos_only(context))
+        return ChunkPolicy(self.net, demos_only(context))
 
     def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
         """A sampled reading, carried out with sampled ways of moving: trials that differ from each other."""
-        return ChunkPolicy(self.net, _demos_only(context), stochastic=True)
-
-
-def _demos_only(context: Context | Sequence[Context]) -> list[Context]:
-    return [replace(c, trials=()) for c in listed(context)]
+        return ChunkPolicy(self.net, demos_only(context), stochastic=True)

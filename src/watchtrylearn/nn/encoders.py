@@ -1,8 +1,9 @@
-"""From a context and the present scene to a belief about the task: two ways to embed what was seen.
+"""From a context and the present scene to a belief about the task: three ways to embed what was seen.
 
 ``ObjectEncoder`` looks at every episode once per entity and attends from the present scene to those tracks; it
 also says *which entity to act on*, as a distribution. ``FlatEncoder`` is the WTL authors' temporal-convolution
-embedding, extended from exactly one demonstration and one trial to any number of each. Both return a ``Belief``.
+embedding, extended from exactly one demonstration and one trial to any number of each. ``LastFrameEncoder`` is the
+contextual policy's. All return a ``Belief``.
 """
 
 from __future__ import annotations
@@ -162,6 +163,25 @@ class FlatEncoder(nn.Module):
 
     def _reducer(self, size: int) -> nn.Module:
         return _TemporalReducer(size, self.size, self.STEPS, self.KERNEL)
+
+
+class LastFrameEncoder(nn.Module):
+    """The contextual policy's embedding (MIL, section 5.1): nothing but the last observation of the demonstration."""
+
+    def __init__(self, spec: Spec, code: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = mlp((spec.state_size + spec.environment_size, 100, code))
+
+    def forward(
+        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+    ) -> Belief:
+        last = (context.demos.length - 1).clamp_min(0)[..., None]
+        steps = [scaling.state(take_frames(context.demos.observation[STATE], last))]
+        if self.spec.environment_size:
+            steps.append(scaling.environment(take_frames(context.demos.observation[ENVIRONMENT], last)))
+        code = _mean_present(self.embed(torch.cat(steps, -1).squeeze(-2)), context.demos)
+        return Belief(code.new_zeros(len(code), 1), code)
 
 
 class _TemporalReducer(nn.Module):

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from watchtrylearn.nn.blocks import mlp
-from watchtrylearn.nn.encoders import Belief, FlatEncoder, ObjectEncoder
+from watchtrylearn.nn.encoders import Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.ops.mixture import chunk_log_likelihood
@@ -32,7 +32,7 @@ from watchtrylearn.types import (
     WtlError,
 )
 
-EMBEDDINGS = ("object", "flat")
+EMBEDDINGS = ("object", "flat", "last_frame")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class NetConfig:
     """Sizes of the network.
 
     Attributes:
-        embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target) or
-            ``"flat"`` (the authors' temporal convolutions).
+        embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target),
+            ``"flat"`` (the authors' temporal convolutions) or ``"last_frame"`` (of the demonstration, no trials).
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
@@ -79,12 +79,7 @@ class TaskNet(nn.Module):
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
         self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))
-        if config.embedding == "object":
-            if not (spec.entities and spec.position):
-                raise WtlError("embedding 'object' needs a suite whose environment_state lists entities; use 'flat'")
-            self.encoder: nn.Module = ObjectEncoder(spec, config.code, config.width, config.layers, config.frames)
-        else:
-            self.encoder = FlatEncoder(spec, config.code)
+        self.encoder = _encoder(config, spec)
         per_chunk = config.chunk * spec.action.size
         self.head = mlp((self._head_inputs(), *config.hidden, config.mixtures * (1 + per_chunk)))
 
@@ -126,7 +121,7 @@ class TaskNet(nn.Module):
 
     def query_target(self, query: EpisodeBatch) -> Int[torch.Tensor, "task"]:
         """The entity each query acts on; candidate 0 when the encoder has no notion of a target."""
-        if self.config.embedding == "flat":
+        if self.config.embedding != "object":
             return torch.zeros_like(query.length)
         dims = self.spec.position
         things = query.observation[ENVIRONMENT].unflatten(-1, (self.spec.entities, self.spec.entity_size))
@@ -155,13 +150,23 @@ class TaskNet(nn.Module):
         if not self.spec.environment_size:
             return state
         things = self.scaling.environment(observation[ENVIRONMENT])
-        if self.config.embedding == "flat":
+        if self.config.embedding != "object":
             return torch.cat([state, things], -1)
         things = things.unflatten(-1, (self.spec.entities, self.spec.entity_size))
         relative = things[..., : self.spec.position] - state[..., None, : self.spec.position]
         things = torch.cat([relative, things], -1)
         order = _target_first(target, self.spec.entities)[:, None, :, None].expand(things.shape)
         return torch.cat([state, things.gather(2, order).flatten(2)], -1)
+
+
+def _encoder(config: NetConfig, spec: Spec) -> nn.Module:
+    if config.embedding == "flat":
+        return FlatEncoder(spec, config.code)
+    if config.embedding == "last_frame":
+        return LastFrameEncoder(spec, config.code)
+    if not (spec.entities and spec.position):
+        raise WtlError("embedding 'object' needs a suite whose environment_state lists entities; use 'flat'")
+    return ObjectEncoder(spec, config.code, config.width, config.layers, config.frames)
 
 
 def _target_first(target: Int[torch.Tensor, "task"], entities: int) -> Int[torch.Tensor, "task entity"]:

@@ -1,0 +1,56 @@
+"""The contextual policy: a demonstration is nothing but its last observation.
+
+Paper: the "contextual" baseline of MIL (Finn et al. 2017, section 5): the policy takes the final frame of the
+demonstration beside its own observation. It can learn what the demonstration led to, not how.
+
+What we changed (docs/learners/contextual.md): states instead of images; the shared action head with chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from watchtrylearn.data.sampling import Sampling
+from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
+from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+
+
+@dataclass(frozen=True)
+class ContextualConfig:
+    """``net.embedding`` is always ``"last_frame"`` here; ``sampling`` asks for one demonstration."""
+
+    net: NetConfig = field(default_factory=NetConfig)
+    sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(1.0,)))
+
+
+class Contextual(nn.Module):
+    """Imitates a task from the last frame of its demonstrations; trials are ignored."""
+
+    name = "contextual"
+
+    def __init__(self, config: ContextualConfig, spec: Spec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.net = TaskNet(replace(config.net, embedding="last_frame"), spec)
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Takes the scaling from the training episodes."""
+        self.net.scaling.fit(episodes)
+
+    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """-log p(action of demo' | observation, last observation of demo)."""
+        return self.net.loss(batch)
+
+    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """What the last frames suggest, carried out."""
+        return ChunkPolicy(self.net, demos_only(context))
+
+    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        """The same, with sampled ways of moving."""
+        return ChunkPolicy(self.net, demos_only(context), stochastic=True)
