@@ -112,7 +112,8 @@ def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
 
 
 @pytest.mark.parametrize(("name", "demo_matters", "trial_matters"), [
-    ("bc", False, False), ("contextual", True, False), ("one_shot", True, False), ("trials_only", False, True), ("watch_try_learn", True, True),
+    ("bc", False, False), ("contextual", True, False),
+    ("one_shot", True, False), ("trials_only", False, True), ("watch_try_learn", True, True),
 ])  # fmt: skip
 def test_each_method_sees_its_own_part_of_the_context(name, demo_matters, trial_matters, demos, trials):
     learner = build(name)

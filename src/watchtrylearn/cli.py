@@ -110,6 +110,30 @@ def report(out: Out = DEMO) -> None:
         main_job.show(run)
 
 
+@app.command
+def reproduce(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state")],
+    out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
+    settings: Settings = (),
+    results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
+) -> None:
+    """Reproduce a table of the papers: all methods, all seeds; print it and write RESULTS/NAME.json.
+
+    One run directory per seed; stop it at any time, the same command continues.
+    """
+    from watchtrylearn.config import nearest, override
+    from watchtrylearn.experiments import experiment, main_job, wtl_state
+    from watchtrylearn.progress import Display
+
+    tables = {"wtl-state": wtl_state.reproduce}
+    if name not in tables:
+        raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
+    display = Display()
+    chosen = override(experiment(name), settings, f"experiment {name}")
+    document = tables[name](chosen, out or Path("runs") / name, display)
+    main_job.publish(document, results / f"{name}.json", display)
+
+
 @app.command(name="list")
 def list_() -> None:
     """List suites, learners and experiments."""
@@ -173,7 +197,7 @@ def data_verify(
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
-    "list": list_, "data": data,
+    "list": list_, "data": data, "reproduce": reproduce,
 }  # fmt: skip
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 

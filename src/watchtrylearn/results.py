@@ -36,6 +36,7 @@ MAIN = (
 )
 LABELS = {
     "bc": "behaviour cloning",
+    "contextual": "contextual policy",
     "one_shot": "one-shot imitation",
     "trials_only": "trials only",
     "watch_try_learn": "Watch-Try-Learn",
@@ -59,7 +60,7 @@ def label(method: str, trials: int) -> str:
 
 
 def rows(
-    attempts: Sequence[Attempt], suite: Suite, entries: Sequence[Entry] = MAIN, **facts: str | int | float
+    attempts: Sequence[Attempt], suite: Suite, entries: Sequence[Entry] = MAIN, **facts: str | int | float | None
 ) -> list[Row]:
     """Success rates of every entry: per family and over all, on all scenes and on the conflicting ones.
 
@@ -71,8 +72,8 @@ def rows(
     Args:
         attempts: of any number of methods (``protocol.evaluate``).
         suite: its optional ``conflict(task, demo_seed, seed) -> bool`` makes the rows of subset
-            ``"conflict"``; its optional ``ceiling(family, demos=, trials=, subset=) -> float | None`` tells
-            the best rate.
+            ``"conflict"``; its optional ``ceiling(family, demos=, trials=, subset=, scene=) -> float | None``
+            tells the best rate.
         entries: (method, trials) in the order of the table.
 
     Raises:
@@ -83,19 +84,19 @@ def rows(
         mine = list(_by_scene(attempts, entry).values())
         for subset, chosen in _subsets([a.scene for a in mine], suite):
             built += [
-                _row(entry, family, subset, within, suite) | facts
+                _row(entry, family, subset, within, suite, str(facts.get("scene", "same"))) | facts
                 for family, within in _families([mine[i] for i in chosen])
             ]
     return built
 
 
-def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> dict[tuple[str, int], Attempt]:
-    """The attempts of one entry by (task, scene seed)."""
+def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> dict[tuple[str, int, int], Attempt]:
+    """The attempts of one entry by (task, scene seed, training seed)."""
     mine = [a for a in attempts if (a.method, a.trials) == entry]
     if not mine:
         known = sorted({(a.method, a.trials) for a in attempts})
         raise WtlError(f"there are no attempts of {label(*entry)!r}; there are those of {known}")
-    found = {(a.scene.task.name, a.scene.seed): a for a in mine}
+    found = {(a.scene.task.name, a.scene.seed, a.seed): a for a in mine}
     if len(found) != len(mine):
         (task, seed), _ = Counter((a.scene.task.name, a.scene.seed) for a in mine).most_common(1)[0]
         raise WtlError(f"{label(*entry)!r} has more than one attempt at task {task} in scene {seed}")
@@ -130,7 +131,7 @@ def succeeded(attempt: Attempt) -> bool:
     return attempt.episode.success and not attempt.episode.diverged
 
 
-def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite) -> Row:
+def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite, scene: str) -> Row:
     method, trials = entry
     outcomes = [float(succeeded(a)) for a in attempts]
     tasks = [a.scene.task.name for a in attempts]
@@ -147,8 +148,8 @@ def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], su
         "n": len(attempts),
         "tasks": len(set(tasks)),
         "diverged": sum(a.episode.diverged for a in attempts),
-        "ceiling": _ceiling(entry, subset, attempts, suite),
-        "scene": "same",
+        "ceiling": _ceiling(entry, subset, attempts, suite, scene),
+        "scene": scene,
         "subset": subset,
         "modality": "state",
     }
@@ -159,14 +160,14 @@ def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
 
 
-def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite) -> float | None:
+def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, scene: str) -> float | None:
     """The best possible rate on these scenes: each family's, weighted by its scenes; None if unknown."""
     of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
     if of_family is None:
         return None
     demos, trials = _demos(entry, attempts), entry[1]
     scenes = Counter(a.scene.task.family for a in attempts)
-    best = {family: of_family(family, demos=demos, trials=trials, subset=subset) for family in scenes}
+    best = {family: of_family(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
     known = [scenes[family] * value for family, value in best.items() if value is not None]
     return sum(known) / len(attempts) if len(known) == len(scenes) else None
 
@@ -303,11 +304,20 @@ def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return families + [total for total in totals if total[1:] in have]
 
 
-def lines(document: Mapping[str, Any]) -> dict[Entry, dict[tuple[str, str], Row]]:
-    """The lines of the table in reading order: (method, trials) -> (family, subset) -> row."""
+def condition(row: Row) -> str:
+    """What sets a row apart from the main table, in words; empty for the rows of the main table."""
+    parts = [f"{row['demos']} demonstrations"] if row["demos"] > 1 else []
+    parts += ["in a new scene"] if row["scene"] == "new" else []
+    parts += [f"{name} {row[name]}" for name in ("outcome", "target") if name in row]
+    return ", ".join(parts)
+
+
+def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tuple[str, str], Row]]:
+    """The lines of the table of a condition, in reading order: (method, trials) -> (family, subset) -> row."""
     found: dict[Entry, dict[tuple[str, str], Row]] = {}
     for row in document["rows"]:
-        found.setdefault((row["method"], row["trials"]), {})[row["family"], row["subset"]] = row
+        if condition(row) == special:
+            found.setdefault((row["method"], row["trials"]), {})[row["family"], row["subset"]] = row
     return found
 
 
@@ -331,9 +341,9 @@ def table(document: Mapping[str, Any]) -> Table:
     for heading, _, _ in wanted:
         built.add_column(heading, justify="center", no_wrap=True)
     built.add_column("best", justify="center", no_wrap=True)
-    for entry, cells in lines(document).items():
+    for special, entry, cells in _all_lines(document):
         text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
-        built.add_row(label(*entry).replace(", ", "\n"), *text, _best(cells))
+        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, _best(cells))
     if any(subset == "conflict" for _, _, subset in wanted):
         built.caption = (
             "conflict: only scenes where two readings of the demonstration disagree\n"
@@ -347,11 +357,22 @@ def markdown(document: Mapping[str, Any]) -> str:
     wanted = columns(document)
     shown = ["| method | " + " | ".join(heading for heading, _, _ in wanted) + " | best possible: all, conflict |"]
     shown.append("|---|" + "---|" * (len(wanted) + 1))
-    for entry, cells in lines(document).items():
+    for special, entry, cells in _all_lines(document):
         rates = [_cell(cells.get((family, subset))).plain.split("\n") for _, family, subset in wanted]
         text = " | ".join(f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates)
-        shown.append(f"| {label(*entry)} | {text} | {_best(cells).replace('|', 'and')} |")
+        shown.append(f"| {_heading(entry, special)} | {text} | {_best(cells).replace('|', 'and')} |")
     return "\n".join(shown)
+
+
+def _all_lines(document: Mapping[str, Any]) -> Iterator[tuple[str, Entry, dict[tuple[str, str], Row]]]:
+    """The lines of the main table, then those of every condition."""
+    for special in dict.fromkeys(map(condition, document["rows"])):
+        for entry, cells in lines(document, special).items():
+            yield special, entry, cells
+
+
+def _heading(entry: Entry, special: str) -> str:
+    return f"{label(*entry)}, {special}" if special else label(*entry)
 
 
 def _cell(row: Row | None) -> Text:

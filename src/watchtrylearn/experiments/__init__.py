@@ -15,6 +15,7 @@ class Training:
     """How long and how each learner is trained."""
 
     bc: TrainConfig = field(default_factory=TrainConfig)
+    contextual: TrainConfig = field(default_factory=TrainConfig)
     one_shot: TrainConfig = field(default_factory=TrainConfig)
     trials_only: TrainConfig = field(default_factory=TrainConfig)
     watch_try_learn: TrainConfig = field(default_factory=TrainConfig)
@@ -31,6 +32,7 @@ class Experiment:
         demos_per_task: scenes in which each training task is demonstrated.
         trials_per_demo: trials of the trial policy in each demonstrated scene.
         blind_trials_per_demo: trials without any demonstration, for ``trials_only``.
+        demos: relative frequency of 0, 1, 2 ... demonstrations in a training context of learners that watch.
         net: the network of every learner.
         train: the training of each.
         split: tasks to evaluate on; ``eval_tasks`` of them (0: all), ``scenes`` scenes each.
@@ -46,6 +48,7 @@ class Experiment:
     demos_per_task: int = 8
     trials_per_demo: int = 2
     blind_trials_per_demo: int = 1
+    demos: tuple[float, ...] = (0.0, 1.0)
     net: NetConfig = field(default_factory=NetConfig)
     train: Training = field(default_factory=Training)
     split: Split = "test"
@@ -85,11 +88,30 @@ EXPERIMENTS = (
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
             bc=1000,
+            contextual=1000,
             one_shot=4000,
             trials_only=1000,
             watch_try_learn=2000,
         ),
         scenes=12,
+    ),
+    Experiment(
+        name="wtl-state",
+        summary="what one demonstration leaves open, one trial settles: every method, three seeds, at full scale",
+        suite="tabletop",
+        demos=(0.0, 3.0, 1.0),
+        net=NetConfig(mixtures=1),
+        train=_training(
+            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            bc=1000,
+            contextual=1500,
+            one_shot=5000,
+            trials_only=1500,
+            watch_try_learn=3000,
+        ),
+        scenes=24,
+        attempts=3,
+        gallery=0,
     ),
     Experiment(
         name="debug",
@@ -102,6 +124,7 @@ EXPERIMENTS = (
         train=_training(
             TrainConfig(batch_size=64, frames=4, learning_rate=3e-3, threads=1),
             bc=300,
+            contextual=300,
             one_shot=600,
             trials_only=400,
             watch_try_learn=800,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, steps
@@ -13,6 +15,7 @@ from watchtrylearn.experiments.gallery import cards
 from watchtrylearn.experiments.run import Run, as_json
 from watchtrylearn.files import read_json, write_json
 from watchtrylearn.metrics import read_metrics
+from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.report import write_report
 from watchtrylearn.settings import differences
@@ -105,6 +108,14 @@ def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
             "outcomes": results.outcomes(attempts, run.suite),
         },
     )
+
+
+def publish(document: Mapping[str, object], path: Path, display: Display) -> None:
+    """Prints a result document's table (its unconditional rows) and writes the document to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, document)
+    display.console.print(results.table(document))
+    display.console.print(f"written: {path}", highlight=False)
 
 
 def _command(experiment: Experiment) -> str:

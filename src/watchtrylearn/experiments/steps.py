@@ -32,7 +32,7 @@ BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
 TEST_SEED = 2_000_000
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
-NEEDS = {"bc": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
+NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
 
 # ---------------------------------------------------------------------------------------------------- watch
@@ -95,11 +95,14 @@ def train(run: Run, name: str) -> TrainSummary:
     episodes = _required(run, "demos")
     for explorer in NEEDS[name]:
         episodes += _required(run, "trials", explorer)
-    pairs = PairIndex(EpisodeTable.of(episodes), replace(config.sampling, frames=plan.frames))
+    sampling = replace(config.sampling, frames=plan.frames)
+    if len(sampling.demos) > 1:  # a learner that watches
+        sampling = replace(sampling, demos=run.experiment.demos)
+    pairs = PairIndex(EpisodeTable.of(episodes), sampling)
     store = stack(episodes, run.suite.spec)
     learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
     if isinstance(learner, WatchTryLearn):
-        one_shot = _trained(run, "one_shot")
+        one_shot = trained(run, "one_shot")
         assert isinstance(one_shot, OneShot)
         learner.start_from(one_shot)
     learner.prepare(store)
@@ -121,7 +124,7 @@ def _required(run: Run, *parts: str) -> list[Episode]:
     return list(run.store(*parts).read())
 
 
-def _trained(run: Run, name: str) -> AnyLearner:
+def trained(run: Run, name: str) -> AnyLearner:
     """The trained learner RUN/name, if it fits the suite."""
     if not (run.directory / name / "model.json").exists():
         raise WtlError(f"{run.directory / name} holds no trained model yet; `wtl train {name} --out {run.directory}`")
@@ -143,7 +146,7 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
         raise WtlError(f"unknown trial policy {explorer!r}; it must be one of {', '.join(EXPLORERS)}")
     demos = _required(run, "demos")
     repeats = getattr(run.experiment, EXPLORERS[explorer])
-    learner = _trained(run, explorer)
+    learner = trained(run, explorer)
     shown = _OtherDemos(demos, run.experiment.seed)
     with (
         _timed(run, f"try {explorer}"),
@@ -253,33 +256,37 @@ def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[E
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
     """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
-    store = run.store("evaluation", name)
     trials = run.experiment.attempts if name in ("trials_only", "watch_try_learn") else 0
-    if len(store) == 0:
-        with (
-            _timed(run, "evaluate"),
-            run.display.track(f"evaluating {name}", run.suite.spec.horizon * (trials + 1)) as advance,
-        ):
-            learner = _trained(run, name)
-            attempts = evaluate(
-                learner,
-                run.suite,
-                scenes,
-                trials=trials,
-                run_seed=run.experiment.seed,
-                on_step=_each(advance),
-            )
-            store.append([a.episode for a in attempts])
-            store.finalize()
-    episodes = store.read()
     expected = [(s, k) for k in range(trials + 1) for s in scenes]
-    if [(e.task.name, e.seed) for e in episodes] != [(s.task.name, s.seed) for s, _ in expected]:
+
+    def make(on_step: Callable[[int], None]) -> list[Episode]:
+        learner, seed = trained(run, name), run.experiment.seed
+        made = evaluate(learner, run.suite, scenes, trials=trials, run_seed=seed, on_step=on_step)
+        return [attempt.episode for attempt in made]
+
+    episodes = kept(run, name, [(s.task, s.seed) for s, _ in expected], make)
+    return [Attempt(name, s, k, e, run.experiment.seed) for (s, k), e in zip(expected, episodes, strict=True)]
+
+
+def kept(
+    run: Run,
+    name: str,
+    expected: Sequence[tuple[Task, int]],
+    make: Callable[[Callable[[int], None]], list[Episode]],
+) -> list[Episode]:
+    """The episodes in RUN/evaluation/name; if there are none yet, those that ``make`` makes, stored first.
+
+    Refuses stored episodes that are not at the ``expected`` tasks and scenes, in that order.
+    """
+    with run.store("evaluation", name) as store:
+        if len(store) == 0:
+            scenes = len(set(expected))
+            steps = run.suite.spec.horizon * len(expected) // scenes
+            with _timed(run, "evaluate"), run.display.track(f"evaluating {name}", steps) as advance:
+                store.append(make(lambda running: advance(1, f"{running} worlds running")))
+    if [(r.task.name, r.seed) for r in store.records] != [(task.name, seed) for task, seed in expected]:
         raise WtlError(f"{store.path} holds attempts in other scenes than this evaluation's; remove it")
-    return [Attempt(name, s, k, e) for (s, k), e in zip(expected, episodes, strict=True)]
-
-
-def _each(advance: Callable[..., None]) -> Callable[[int], None]:
-    return lambda running: advance(1, f"{running} worlds running")
+    return store.read()
 
 
 @contextmanager

@@ -120,15 +120,20 @@ class Tabletop:
         """Do the two readings of a demonstration in scene ``demo_seed`` disagree in scene ``seed``?"""
         return arrange.swapped(demo_seed) != arrange.swapped(seed)
 
-    def ceiling(self, family: str, *, demos: int, trials: int, subset: str) -> float | None:
+    def ceiling(self, family: str, *, demos: int, trials: int, subset: str, scene: str = "same") -> float | None:
         """The best possible success rate: one demonstration leaves two readings, one trial settles which.
 
         Where they disagree nothing tells them apart, so half of those scenes fail at the first attempt; the
-        outcome of any attempt at one of the two names the other. Unknown (None) without a demonstration.
+        outcome of any attempt at one of the two names the other. In a new scene that only helps if the trial's
+        scene was in conflict (half of them): elsewhere both readings explain the outcome, however often one
+        tries. Demonstrations in both arrangements leave one reading. Unknown (None) without a demonstration.
         """
-        if demos != 1:
+        if demos == 0:
             return None
-        return 1.0 if trials else {"all": 0.75, "conflict": 0.5}[subset]
+        if demos > 1 or (trials and scene == "same"):
+            return 1.0
+        guessed = {"all": 0.75, "conflict": 0.5}[subset]
+        return (1.0 + guessed) / 2 if trials else guessed
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """One successful demonstration in scene ``seed``; raises ``WtlError`` if the expert fails there."""

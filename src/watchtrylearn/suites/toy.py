@@ -88,9 +88,9 @@ class Toy:
         """Do the two readings of a demonstration in scene ``demo_seed`` disagree in scene ``seed``?"""
         return _swapped(demo_seed) != _swapped(seed)
 
-    def ceiling(self, family: str, *, demos: int, trials: int, subset: str) -> float | None:
-        """The optimum after one demonstration; unknown (None) without one."""
-        return optimum(family, trials, subset) if demos == 1 else None
+    def ceiling(self, family: str, *, demos: int, trials: int, subset: str, scene: str = "same") -> float | None:
+        """The optimum after one demonstration, in the trials' scene; unknown (None) otherwise."""
+        return optimum(family, trials, subset) if demos == 1 and scene == "same" else None
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """The straight way to the right mark."""

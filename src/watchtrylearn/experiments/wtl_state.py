@@ -1,0 +1,202 @@
+"""``wtl reproduce wtl-state``: what one demonstration leaves open, one trial settles. The full table, three seeds.
+
+Beyond the main job's rows: does the retrial know the *task* or only the scene (attempts in a new scene after the
+trials)? Does it use the outcome (hidden, flipped)? What would a second demonstration tell instead of a trial? And
+what is left when the target is told (execution alone)?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from watchtrylearn import results
+from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments.run import Run, open_run
+from watchtrylearn.learners.chunk_policy import ChunkPolicy
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.progress import Display
+from watchtrylearn.protocol import Attempt, Scene
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.types import Context, ContextBatch, Episode, Policy, WtlError
+
+SEEDS = (0, 1, 2)
+LEARNERS = ("bc", "contextual", "one_shot", "trials_only", "watch_try_learn")
+NEW_SCENES = 3_000_000  # scene seeds of attempts elsewhere
+ELSEWHERE = 100  # attempt numbers of these, so that no random stream is used twice
+
+OnStep = Callable[[int], None]
+Facts = dict[str, str | int | float | None]
+
+
+def reproduce(experiment: Experiment, out: Path, display: Display) -> dict[str, Any]:
+    """All seeds, one run directory each below ``out``; returns the result document."""
+    groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {}
+    seconds: dict[str, float] = {}
+    for seed in SEEDS:
+        with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
+            main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
+            _train(run)
+            for name, (attempts, entries, facts) in _groups(run).items():
+                groups.setdefault(name, ([], entries, facts))[0].extend(attempts)
+            for step, spent in run.seconds().items():
+                seconds[step] = round(seconds.get(step, 0.0) + spent, 1)
+            suite = run.suite
+    rows = [
+        row for attempts, entries, facts in groups.values() for row in results.rows(attempts, suite, entries, **facts)
+    ]
+    main = groups["main"][0]
+    pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
+    return results.document(
+        experiment=experiment.name,
+        command=f"wtl reproduce {experiment.name}",
+        seeds=SEEDS,
+        seconds=seconds,
+        rows=rows,
+        comparisons=results.comparisons(main, pairs, suite) + _per_family(main, suite),
+        extra={"summary": experiment.summary, "outcomes": results.outcomes(main, suite)},
+    )
+
+
+def _train(run: Run) -> None:
+    main_job.watch(run)
+    main_job.learn(run, "one_shot")
+    main_job.attempt(run, "one_shot")
+    main_job.learn(run, "watch_try_learn")
+    main_job.learn(run, "bc")
+    main_job.learn(run, "contextual")
+    main_job.attempt(run, "bc")
+    main_job.learn(run, "trials_only")
+
+
+def _per_family(attempts: Sequence[Attempt], suite: Any) -> list[results.Row]:
+    """The gain of the first trial over one-shot imitation, family by family."""
+    found = []
+    for family in dict.fromkeys(a.scene.task.family for a in attempts):
+        mine = [a for a in attempts if a.scene.task.family == family]
+        pair = (("watch_try_learn", 1), ("one_shot", 0))
+        found += [row | {"family": family} for row in results.comparisons(mine, [pair], suite)]
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- the rows
+
+
+def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Facts]]:
+    """Attempts by condition, each with the entries of its table and the facts that set its rows apart."""
+    scenes = steps.evaluation_scenes(run)
+    main = [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
+    watched = [a for a in main if a.method == "watch_try_learn"]
+    trials = range(1, run.experiment.attempts + 1)
+    entries: list[results.Entry] = [("bc", 0), ("contextual", 0), ("one_shot", 0)]
+    entries += [(name, k) for name in ("trials_only", "watch_try_learn") for k in trials]
+    retrials: list[results.Entry] = [("watch_try_learn", k) for k in trials]
+    first: list[results.Entry] = [("watch_try_learn", 1)]
+    return {
+        "main": (main, entries, {}),
+        "new scene": (_in_new_scenes(run, watched), retrials, {"scene": "new"}),
+        "outcome hidden": (_with_outcomes(run, watched, "hidden"), first, {"outcome": "hidden", "ceiling": None}),
+        "outcome flipped": (_with_outcomes(run, watched, "flipped"), first, {"outcome": "flipped", "ceiling": None}),
+        "two demonstrations": (_two_demonstrations(run, scenes), [("watch_try_learn", 0)], {}),
+        "target told": (_told(run, scenes), [("one_shot", 0)], {"target": "told", "ceiling": 1.0}),
+    }
+
+
+def _contexts(attempts: Sequence[Attempt], trials: int) -> tuple[list[Scene], list[Context]]:
+    """Every scene with its demonstrations and the first ``trials`` attempts made in it."""
+    scenes = [a.scene for a in attempts if a.trials == 0]
+    made = {(a.scene.task.name, a.scene.seed, a.trials): a.episode for a in attempts}
+    return scenes, [Context(s.demos, tuple(made[s.task.name, s.seed, k] for k in range(trials))) for s in scenes]
+
+
+def _in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """After k trials in one scene, an attempt in another; arrangements of the three scenes in all combinations."""
+    found = []
+    for k in range(1, run.experiment.attempts + 1):
+        scenes, contexts = _contexts(attempts, k)
+        new = [Scene(s.task, s.demos, NEW_SCENES + 2 * s.seed + s.seed // 4 % 2) for s in scenes]
+        found += _attempted(run, f"watch_try_learn-new-scene-{k}", new, k, _adapted_to(contexts))
+    return found
+
+
+def _adapted_to(contexts: Sequence[Context]) -> Callable[[WatchTryLearn], Policy]:
+    return lambda learner: learner.adapt(contexts)
+
+
+def _with_outcomes(run: Run, attempts: Sequence[Attempt], told: str) -> list[Attempt]:
+    """A retrial after one trial whose yes or no was flipped or not told at all."""
+    scenes, contexts = _contexts(attempts, 1)
+
+    def adapt(learner: WatchTryLearn) -> Policy:
+        if told == "hidden":
+            return _blindfold(learner.adapt(contexts))
+        return learner.adapt([Context(c.demos, [_flipped(e) for e in c.trials]) for c in contexts])
+
+    return _attempted(run, f"watch_try_learn-outcome-{told}", scenes, 1, adapt)
+
+
+def _flipped(trial: Episode) -> Episode:
+    return replace(trial, success=not trial.success)
+
+
+def _blindfold(policy: ChunkPolicy) -> ChunkPolicy:
+    """The policy with neither yes nor no: a success of one half encodes as 0, between -1 and +1."""
+    trials = policy.context.trials
+    hidden = replace(trials, success=torch.full_like(trials.success, 0.5))
+    policy.context = ContextBatch(policy.context.demos, hidden)
+    return policy
+
+
+def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
+    """The first attempt after two demonstrations, one of each arrangement."""
+    shown: dict[str, dict[int, Episode]] = {}
+    for scene in scenes:
+        shown.setdefault(scene.task.name, {})[scene.demos[0].seed] = scene.demos[0]
+    both = [Scene(s.task, (s.demos[0], _other(shown[s.task.name], s.demos[0])), s.seed) for s in scenes]
+    return _attempted(run, "watch_try_learn-two-demos", both, 0, _adapted_to([Context(s.demos) for s in both]))
+
+
+def _other(demos: dict[int, Episode], demo: Episode) -> Episode:
+    """The next demonstration of the task in the other arrangement."""
+    order = [*(d for seed, d in demos.items() if seed > demo.seed), *demos.values()]
+    return next(d for d in order if (d.seed - demo.seed) % 2)
+
+
+def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
+    """One-shot imitation that is told which entity is right: execution alone."""
+    target: Callable[..., int] | None = getattr(run.suite, "target", None)
+    if target is None:
+        raise WtlError(f"suite {run.suite.name!r} does not tell its targets")
+    right = [target(s.task, s.seed) for s in scenes]
+
+    def adapt(learner: WatchTryLearn) -> Policy:
+        return ChunkPolicy(learner.trial, [Context(s.demos) for s in scenes], told=right)
+
+    attempts = _attempted(run, "one_shot-told", scenes, 0, adapt)
+    return [replace(a, method="one_shot") for a in attempts]
+
+
+def _attempted(
+    run: Run, name: str, scenes: Sequence[Scene], trials: int, adapt: Callable[[WatchTryLearn], Policy]
+) -> list[Attempt]:
+    """One attempt per scene by what ``adapt`` makes of the trained learner; kept in RUN/evaluation/name."""
+
+    def make(on_step: OnStep) -> list[Episode]:
+        learner = steps.trained(run, "watch_try_learn")
+        assert isinstance(learner, WatchTryLearn)
+        worlds = run.suite.worlds([s.task for s in scenes], [s.seed for s in scenes])
+        try:
+            return rollout(
+                adapt(learner), worlds, attempt=ELSEWHERE + trials, run_seed=run.experiment.seed, on_step=on_step
+            )
+        finally:
+            worlds.close()
+
+    episodes = steps.kept(run, name, [(s.task, s.seed) for s in scenes], make)
+    return [
+        Attempt("watch_try_learn", s, trials, e, run.experiment.seed) for s, e in zip(scenes, episodes, strict=True)
+    ]
