@@ -16,7 +16,7 @@ demo: $(READY) ## watch, try, learn: from nothing to a table and runs/demo/repor
 	$(BIN)/wtl demo
 
 test: check ## check, then all tests
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -21,8 +21,9 @@ def block(document: Mapping[str, Any]) -> str:
     commit = str(document["commit"])
     where = f"benchmarks/results/{document['experiment']}.json"
     how = f"`{document['command']}`, seed {seeds}, {float(document['wall_s']) / 60:.1f} minutes on {_machine(document)}"
-    caption = f"Success in %, with 95 % intervals over tasks: {how}; commit {commit[:10]}, [all numbers]({where})."
-    return f"{BEGIN}\n{results.markdown(document)}\n\n{caption}\n{END}"
+    trained = "one training seed" if len(document["seeds"]) == 1 else f"{len(document['seeds'])} training seeds"
+    caption = f"Success in %, with 95 % intervals over tasks, {trained}: {how}; commit {commit[:10]}."
+    return f"{BEGIN}\n{results.markdown(document)}\n\n{caption} [All numbers]({where}).\n{END}"
 
 
 def _machine(document: Mapping[str, Any]) -> str:

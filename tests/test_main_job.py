@@ -1,5 +1,6 @@
 """The main job on the toy suite, as the command line runs it: what it learns, leaves behind and survives."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -11,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from processes import fork, wait
@@ -167,6 +170,25 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     assert rows(cut) == rows(whole)
 
 
+@pytest.mark.parametrize(("number", "reached"), [
+    (signal.SIGINT, "demos/meta/info.json"),
+    (signal.SIGTERM, "evaluation/bc/meta/info.json"),
+    (signal.SIGTERM, "results.json"),
+])  # fmt: skip
+def test_a_signal_stops_every_phase_and_the_same_command_continues(number, reached, tmp_path, capfd):
+    command = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), "--set", *TINY]
+    pid = fork(lambda: os._exit(cli.main(command)))
+    while not (tmp_path / "run" / reached).exists():
+        time.sleep(0.002)
+    os.kill(pid, number)
+    status = wait(pid)
+    if status:  # the last phase may have been faster than the signal
+        assert status == 128 + number
+        assert "the same command continues" in capfd.readouterr().err
+        assert wait(fork(lambda: os._exit(cli.main(command)))) == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     command = [
         "demo",
@@ -211,6 +233,54 @@ def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, m
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("setting", [
+    "suite=tyo", "tasks=1000", "eval_tasks=100", "scenes=3", "split=tset", "train.bc.learning_rate=-1.0",
+    "net.width=10", "net.frames=0", "net.mixtures=0", "net.code=7",
+])  # fmt: skip
+def test_a_refused_option_leaves_nothing_behind(setting, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY, setting]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (out / "experiment.json").exists()
+    assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY]) == 0
+
+
+def test_bad_numbers_on_the_disk_are_never_trained_on(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY]) == 0
+    damage(out / "demos", episode=3, step=2)
+    capsys.readouterr()
+    assert cli.main(["train", "bc", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "episode 3 " in error
+    assert "action: dx is nan at step 2" in error
+    assert cli.main(["train", "bc", "--out", str(out), "--skip-bad"]) == 0
+
+
+def damage(dataset: Path, episode: int, step: int) -> None:
+    """Put a NaN into an action, with a checksum that agrees: as if it had been recorded so."""
+    data = dataset / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(data)
+    rows = np.flatnonzero(table.column("episode_index").to_numpy() == episode)
+    actions = table.column("action").to_pylist()
+    actions[rows[step]][0] = float("nan")
+    column = pa.array(actions, table.schema.field("action").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), "action", column), data)
+    (sums,) = (dataset / "meta" / "checksums").rglob("*000.json")
+    known = json.loads(sums.read_text())
+    content = data.read_bytes()
+    known["data"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    sums.write_text(json.dumps(known))
+
+
+def test_the_seed_of_an_experiment_is_the_seed_of_its_batches(tmp_path):
+    for seed in (0, 7):
+        out = tmp_path / str(seed)
+        assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY, f"seed={seed}"]) == 0
+        assert cli.main(["train", "bc", "--out", str(out)]) == 0
+        assert json.loads((out / "bc" / "config.json").read_text())["train"]["seed"] == seed
 
 
 def test_a_run_with_other_settings_is_not_continued(run, capsys):

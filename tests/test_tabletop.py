@@ -17,7 +17,7 @@ pytest.importorskip("mujoco")
 
 from watchtrylearn.suites import Demonstrator, Suite, arrange, expert, make_suite  # noqa: E402
 from watchtrylearn.suites import geometry as geo  # noqa: E402
-from watchtrylearn.suites.judge import FAMILY_TERMS  # noqa: E402
+from watchtrylearn.suites.judge import FAMILY_TERMS, Facts, Judge  # noqa: E402
 from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.tabletop import FAMILIES, TASKS_PER_FAMILY, Tabletop, find_task, library  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, SPLITS, Split, Task, WtlError  # noqa: E402
@@ -142,13 +142,15 @@ def test_acting_on_the_wrong_target_fails_and_says_so() -> None:
     assert by_family["push"] >= 0.8
 
 
-def test_dragging_in_a_grip_is_no_push(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The object arrives at the other one, moved far enough, and still: that was no push."""
+@pytest.mark.parametrize("grip_by", ["force", "a touch"])
+def test_dragging_in_a_grip_is_no_push(grip_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object arrives at the other one, moved far enough, and still: that was no push, however light the grip."""
     *grip, _ = expert.STAGES["grasp"]
 
     def drag(view: expert.View) -> np.ndarray:
         goal = view.other.copy()
-        goal[:, 2:6], goal[:, 6] = view.hand[:, 2:6], expert.SHUT
+        light = np.maximum(view.hand[:, 6] - 0.004, 0)  # the fingers close 4 mm farther than they are
+        goal[:, 2:6], goal[:, 6] = view.hand[:, 2:6], expert.SHUT if grip_by == "force" else light
         return goal
 
     def never(view: expert.View) -> np.ndarray:
@@ -196,3 +198,36 @@ def test_angular_velocity_is_the_derivative_of_rotation(
     before, after = (Rotation.from_euler("ZYX", hinges + sign * dt * speed) for sign in (-1, 1))
     expected = (after * before.inv()).as_rotvec() / (2 * dt)
     np.testing.assert_allclose(geo.angular_velocity(hinges, speed), expected, atol=1e-6)
+
+
+def test_a_place_beyond_the_drawn_zone_is_no_place() -> None:
+    """The zone has an end in every direction: nothing that is put behind the table counts."""
+    judge = Judge(["place"], np.array([0]), np.array([1]))
+    start = np.array([[[0.1, 0.0, 0.03], [-0.1, 0.0, 0.03]]])
+    facts = still_facts(start)
+    judge.reset(facts, np.array([True]))
+    lifted = start + np.array([[[0.0, 0.0, 0.06], [0.0, 0.0, 0.0]]])
+    judge.update(still_facts(lifted, held=True), np.array([True]))
+    for x, y, there in (
+        (0.39, 0.0, True),
+        (0.39, 0.29, True),
+        (0.39, 0.6, False),
+        (0.39, -0.3, False),
+        (0.29, 0.0, False),
+    ):
+        put = start.copy()
+        put[0, 0, :2] = x, y
+        success, terms = judge.update(still_facts(put), np.array([True]))
+        assert bool(success[0]) == bool(terms["in_zone"][0]) == there
+
+
+def still_facts(position: np.ndarray, held: bool = False) -> Facts:
+    return Facts(
+        position=position,
+        tilt=np.ones((1, 2)),
+        speed=np.zeros((1, 2, 2)),
+        fingers=np.array([[[held, held], [False, False]]]),
+        together=np.array([False]),
+        squeeze=np.array([5.0 * held]),
+        press=np.zeros((1, 2)),
+    )

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import tyro
@@ -218,6 +220,7 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
     arguments = sys.argv[1:] if argv is None else argv
+    previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         if arguments[:1] == ["data"] and len(arguments) > 1:
             _refuse_unknown(arguments[1:], DATA_VERBS, "wtl data")
@@ -228,12 +231,22 @@ def main(argv: list[str] | None = None) -> int:
     except WtlError as error:
         print(f"wtl: {error}", file=sys.stderr)
         return int(getattr(error, "exit_status", 2))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Terminated) as stop:
         print("wtl: stopped; what was finished is saved, and the same command continues", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM where no step is listening for it (steps that have something to save do)."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., None]], program: str) -> None:
@@ -247,7 +260,9 @@ def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., 
         )
     names = [name.replace("settings", "set").replace("_", "-") for name in inspect.signature(verbs[verb]).parameters]
     known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
-    for argument in arguments[1:]:
+    for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
+        if argument == "--set" and following.startswith("--"):
+            raise WtlError("--set needs at least one NAME=VALUE")
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             nearest = _nearest(option, known)

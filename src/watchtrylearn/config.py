@@ -33,7 +33,14 @@ def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config
         if key not in fields:
             raise WtlError(f"{where} has no option {key!r}; did you mean {nearest(key, fields)!r}?")
         built[key] = _field(hints[key], entry, f"{where}.{key}")
+    required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in built and _no_default(f)]
+    if required:
+        raise WtlError(f"{where} lacks {', '.join(required)}")
     return cls(**built)
+
+
+def _no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def override(config: Config, assignments: Sequence[str], where: str) -> Config:
@@ -86,4 +93,5 @@ def _plain(hint: Any, entry: Any, where: str) -> Any:
         return float(entry)
     if hint in (int, str, bool) and type(entry) is hint:
         return entry
-    raise WtlError(f"{where} must be {getattr(hint, '__name__', hint)}, got {entry!r}")
+    wanted = " or ".join(map(str, arguments)) if origin is typing.Literal else getattr(hint, "__name__", hint)
+    raise WtlError(f"{where} must be {wanted}, got {entry!r}")

@@ -34,6 +34,9 @@ def rollout(
         One episode per world. A diverged attempt is kept, marked, and counts as a failure.
     """
     tasks, seeds, spec = worlds_identity(worlds)
+    found = getattr(policy, "spec", spec).differences(spec)
+    if found:
+        raise WtlError(f"the policy was made for other dimensions than these worlds: {'; '.join(found)}")
     policy.reset([generator("attempt", run_seed, t.name, s, attempt) for t, s in zip(tasks, seeds, strict=True)])
     observation, info = worlds.reset()
     record = _Recorder(tasks, seeds, spec, info)

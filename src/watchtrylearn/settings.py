@@ -9,6 +9,8 @@ from typing import Any
 
 from watchtrylearn.types import WtlError
 
+SHOWN = 5  # differences named in one sentence
+
 
 def refuse_changes(
     old: Mapping[str, Any], new: Mapping[str, Any], where: str | Path, harmless: Sequence[str] = ()
@@ -23,8 +25,9 @@ def refuse_changes(
         if name not in harmless
     ]
     if changes:
+        more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         raise WtlError(
-            f"{where} holds a run with other settings: {'; '.join(changes)}; "
+            f"{where} holds a run with other settings: {'; '.join(changes[:SHOWN])}{more}; "
             "choose another directory or go back to those settings"
         )
 

@@ -308,7 +308,7 @@ def _train(
             log.sync()
             run.save(directory)
             saved_at = now
-        if signal_number and not last:
+        if signal_number:
             raise Interrupted(_stopped(run, directory), signal_number)
         advance(1, note)
 

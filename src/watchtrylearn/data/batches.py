@@ -63,7 +63,15 @@ def _zero(batch: EpisodeBatch, where: torch.Tensor) -> None:
 
 def collate(contexts: Sequence[Context], spec: Spec) -> ContextBatch:
     """Contexts side by side. Each kind gets as many slots as the fullest context needs, and at least one, so
-    that a network needs no special case for "no trials yet": the slot is there and its ``length`` is 0."""
+    that a network needs no special case for "no trials yet": the slot is there and its ``length`` is 0.
+
+    Raises ``WtlError`` for a demonstration with a number that is not finite or outside the spec's bounds, naming
+    context, field and step."""
+    for number, context in enumerate(contexts):
+        for demo in context.demos:
+            found = demo.problems(spec)
+            if found:
+                raise WtlError(f"the demonstration of {demo.task.name} in context {number} is refused: {found[0]}")
     return ContextBatch(
         demos=_shots([context.demos for context in contexts], spec),
         trials=_shots([context.trials for context in contexts], spec),

@@ -62,6 +62,7 @@ class EpisodeStore:
         self.header = header
         self.records = records
         self.skipped = skipped
+        self.skip_bad = False
 
     # ------------------------------------------------------------------------------------ create and open
 
@@ -90,6 +91,7 @@ class EpisodeStore:
         if spec is not None:
             _require_same(path, header.spec, spec)
         store = EpisodeStore(path, header, [], [])
+        store.skip_bad = skip_bad
         store._load(skip_bad)
         if not store.skipped and store._needs_repair():
             with contextlib.suppress(WtlError), directory_lock(path):  # if busy or read-only, another time
@@ -114,32 +116,46 @@ class EpisodeStore:
     # ------------------------------------------------------------------------------------------- reading
 
     def read(self, ids: Iterable[int] | None = None) -> list[Episode]:
-        """The episodes with the given numbers, in that order; by default all of them."""
+        """The episodes with the given numbers, in that order; by default all of them.
+
+        Every number is checked: ``WtlError`` names file, episode, field and step of the first that is not
+        sound; with ``skip_bad`` such an episode is left out and named in ``skipped``.
+        """
         if ids is None:
             return list(self)
         wanted = [int(i) for i in ids]
-        found = dict(zip(sorted(set(wanted)), self.episodes(sorted(set(wanted))), strict=True))
-        return [found[i] for i in wanted]
+        found = dict(self._read(self._known(sorted(set(wanted)))))
+        return [found[i] for i in wanted if i in found]
 
     def __iter__(self) -> Iterator[Episode]:
-        return self._read(self.records)
+        return (episode for _, episode in self._read(self.records))
 
     def episodes(self, ids: Iterable[int]) -> Iterator[Episode]:
         """The episodes with the given numbers, one data file in memory at a time."""
+        return (episode for _, episode in self._read(self._known(ids)))
+
+    def _known(self, ids: Iterable[int]) -> list[Record]:
         known = {record.index: record for record in self.records}
         ids = list(ids)
         missing = [i for i in ids if i not in known]
         if missing:
             raise WtlError(f"{self.path} has no episode {missing[0]}; it has {len(self)}")
-        return self._read([known[i] for i in ids])
+        return [known[i] for i in ids]
 
-    def _read(self, records: Sequence[Record]) -> Iterator[Episode]:
+    def _read(self, records: Sequence[Record]) -> Iterator[tuple[int, Episode]]:
         first = self._first_rows()
         for file, group in groupby(records, key=lambda record: record.file):
             path = self._path(DATA_PATH, file)
             table = self._table(DATA_PATH, file)
             for record in group:
-                yield episode_of(record, self.header, table, first[file], path)
+                episode = episode_of(record, self.header, table, first[file], path)
+                found = problems(episode, self.header)
+                if not found:
+                    yield record.index, episode
+                elif not self.skip_bad:
+                    raise WtlError(f"{path}: episode {record.index} ({record.task.name}): {found[0]}")
+                else:
+                    self.skipped.append(f"{path}: episode {record.index}: {found[0]}")
 
     def _first_rows(self) -> dict[int, int]:
         return {record.file: record.begin for record in reversed(self.records)}

@@ -59,6 +59,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.scenes % 2:
+            raise WtlError(f"scenes must be even, so that exactly half of them are in conflict; got {self.scenes}")
         for name in ("demos_per_task", "scenes"):
             if getattr(self, name) < 2:
                 raise WtlError(f"{name} must be at least 2 (a demonstration comes from another scene)")
@@ -82,15 +84,15 @@ EXPERIMENTS = (
         suite="tabletop",
         tasks=0,
         demos_per_task=8,
-        trials_per_demo=2,
-        blind_trials_per_demo=1,
+        trials_per_demo=3,
+        blind_trials_per_demo=2,
         net=NetConfig(mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
             bc=1000,
             contextual=1000,
-            one_shot=4000,
-            trials_only=1000,
+            one_shot=3500,
+            trials_only=1500,
             watch_try_learn=2000,
         ),
         scenes=12,
@@ -99,6 +101,8 @@ EXPERIMENTS = (
         name="wtl-state",
         summary="what one demonstration leaves open, one trial settles: every method, three seeds, at full scale",
         suite="tabletop",
+        trials_per_demo=3,
+        blind_trials_per_demo=3,
         demos=(0.0, 3.0, 1.0),
         net=NetConfig(mixtures=1),
         train=_training(

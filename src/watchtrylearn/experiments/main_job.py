@@ -83,9 +83,16 @@ def show(run: Run) -> None:
     path = run.directory / "results.json"
     if not path.exists():
         raise WtlError(f"{path} does not exist yet; make it with `wtl evaluate --out {run.directory}`")
+    document = read_json(path)
+    if not isinstance(document, dict) or not {"rows", "comparisons", "phases_s"} <= document.keys():
+        raise WtlError(f"{path} is not a result document; make it again with `wtl evaluate --out {run.directory}`")
     metrics = {name: read_metrics(run.directory / name) for name in LEARNERS}
-    made = cards(run, _attempts(run))
-    write_report(run.directory / "report.html", read_json(path), made, metrics)
+    with steps.timed(run, "report"):
+        made = cards(run, _attempts(run))
+    spent = run.seconds()
+    document |= {"phases_s": spent, "wall_s": round(sum(spent.values()), 1)}
+    write_json(path, document)
+    write_report(run.directory / "report.html", document, made, metrics)
     say(run, f"[bold]Report[/bold]: {run.directory / 'report.html'}")
 
 

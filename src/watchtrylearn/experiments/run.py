@@ -20,16 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments import Experiment
 from watchtrylearn.files import directory_lock, read_json, write_json
+from watchtrylearn.nn.task_net import TaskNet
 from watchtrylearn.progress import Display
 from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import Interrupted
 from watchtrylearn.suites import Suite, make_suite
-from watchtrylearn.types import WtlError
+from watchtrylearn.types import Split, Task, WtlError
 
 _HARMLESS = ("gallery", "summary")
 
@@ -48,12 +51,19 @@ class Run:
         """The dataset RUN/parts, made if it does not exist yet."""
         path = self.directory.joinpath(*parts)
         if (path / "meta").exists():
-            store = EpisodeStore.open(path, self.suite.spec, self.skip_bad)
+            store = self._opened(path)
             for sentence in store.skipped:
                 self.display.console.print(f"left out: {sentence}", markup=False)
             return store
         # demonstrators may send disturbed commands; what reached the robot is stored too
         return EpisodeStore.create(path, self.suite.spec, self.suite.name, executed=parts[-1] == "demos")
+
+    def _opened(self, path: Path) -> EpisodeStore:
+        try:
+            return EpisodeStore.open(path, self.suite.spec, self.skip_bad)
+        except WtlError as error:
+            again = "remove that folder to make it again" if "evaluation" in path.parts else "--skip-bad leaves it out"
+            raise WtlError(f"{error} ({again})") from error
 
     def note_seconds(self, step: str, seconds: float) -> None:
         """Adds to the wall time of a step (a continued step's sessions add up)."""
@@ -64,7 +74,10 @@ class Run:
     def seconds(self) -> dict[str, float]:
         """Wall time of each step so far, in seconds."""
         path = self.directory / "seconds.json"
-        return dict(read_json(path)) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
+            raise WtlError(f"{path} does not hold the seconds of each step; remove it")
+        return found
 
 
 @contextmanager
@@ -78,15 +91,34 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
     if experiment is None and not settings.exists():
         raise WtlError(f"{directory} holds no run yet; begin one with `wtl record --preset NAME --out {directory}`")
     with directory_lock(directory):
-        stored = read_json(settings) if settings.exists() else None
-        if stored is not None:
-            kept = from_json(Experiment, stored["experiment"], str(settings))
-            _refuse(kept, experiment, directory)
-            experiment = experiment or kept
-        else:
-            assert experiment is not None
-            write_json(settings, {"experiment": as_json(experiment), "versions": checkpoint.versions()})
-        yield Run(directory, experiment, make_suite(experiment.suite), display, skip_bad)
+        kept = _kept(settings) if settings.exists() else None
+        if kept is not None and experiment is not None:
+            refuse_changes(as_json(kept), as_json(experiment), directory, _HARMLESS)
+        chosen = experiment or kept
+        assert chosen is not None
+        suite = make_suite(chosen.suite)
+        chosen_tasks(suite, "train", chosen.tasks, "tasks")
+        chosen_tasks(suite, chosen.split, chosen.eval_tasks, "eval_tasks")
+        TaskNet(chosen.net, suite.spec)  # refuses sizes that do not fit
+        if kept is None:  # nothing is written before everything is found sound
+            write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
+        yield Run(directory, chosen, suite, display, skip_bad)
+
+
+def _kept(settings: Path) -> Experiment:
+    """The experiment that a run directory belongs to."""
+    stored = read_json(settings)
+    if not isinstance(stored, dict) or not isinstance(stored.get("experiment"), dict):
+        raise WtlError(f"{settings} does not describe an experiment")
+    return from_json(Experiment, stored["experiment"], str(settings))
+
+
+def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:
+    """``count`` tasks of a split (0: all), spread evenly over the list; ``option`` is what to name in an error."""
+    tasks = suite.tasks(split)
+    if count > len(tasks):
+        raise WtlError(f"{option} is {count}, but suite {suite.name!r} has {len(tasks)} {split} tasks")
+    return [tasks[i] for i in np.linspace(0, len(tasks) - 1, count or len(tasks)).round().astype(int)]
 
 
 def stop_if(signalled: int, what: str, directory: Path) -> None:
@@ -96,11 +128,6 @@ def stop_if(signalled: int, what: str, directory: Path) -> None:
             f"stopped while {what}; everything so far is saved in {directory}, and the same command continues",
             signalled,
         )
-
-
-def _refuse(kept: Experiment, asked: Experiment | None, directory: Path) -> None:
-    if asked is not None:
-        refuse_changes(as_json(kept), as_json(asked), directory, _HARMLESS)
 
 
 def as_json(experiment: Experiment) -> dict[str, Any]:

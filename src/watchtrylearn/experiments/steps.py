@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.experiments.run import Run, stop_if
+from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.learners import AnyLearner, config_class, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
@@ -47,7 +48,7 @@ def record(run: Run) -> dict[str, int]:
     expert = _demonstrator(run)
     jobs = [(task, seed) for task in training_tasks(run) for seed in range(run.experiment.demos_per_task)]
     with (
-        _timed(run, "record"),
+        timed(run, "record"),
         stop_signals() as signalled,
         run.store("demos") as store,
         run.display.track("recording demonstrations", len(jobs), _stored(store, jobs)) as advance,
@@ -57,17 +58,13 @@ def record(run: Run) -> dict[str, int]:
             episodes = expert.demonstrations([t for t, _ in batch], [s for _, s in batch])
             store.append([e for e in episodes if e.success])
             advance(len(batch), f"{at + len(batch) - len(store)} failed")
-            stop_if(signalled() if at + BATCH < len(jobs) else 0, "recording", run.directory)
+            stop_if(signalled(), "recording", run.directory)
     return {"recorded": len(store), "failed": len(jobs) - len(store)}
 
 
 def training_tasks(run: Run) -> list[Task]:
     """The training tasks of the experiment: all, or as many as asked for, spread evenly over the list."""
-    tasks = run.suite.tasks("train")
-    count = run.experiment.tasks or len(tasks)
-    if count > len(tasks):
-        raise WtlError(f"tasks is {count}, but suite {run.suite.name} has {len(tasks)} training tasks")
-    return [tasks[i] for i in np.linspace(0, len(tasks) - 1, count).round().astype(int)]
+    return chosen_tasks(run.suite, "train", run.experiment.tasks, "tasks")
 
 
 def _stored(store: EpisodeStore, jobs: Sequence[tuple[Task, int]]) -> int:
@@ -91,7 +88,7 @@ def _demonstrator(run: Run) -> Demonstrator:
 def train(run: Run, name: str) -> TrainSummary:
     """Trains learner ``name`` in RUN/name from the demonstrations and the trials it needs."""
     config = config_class(name)(net=run.experiment.net)  # refuses an unknown name
-    plan = getattr(run.experiment.train, name)
+    plan = replace(getattr(run.experiment.train, name), seed=run.experiment.seed)
     episodes = _required(run, "demos")
     for explorer in NEEDS[name]:
         episodes += _required(run, "trials", explorer)
@@ -106,7 +103,7 @@ def train(run: Run, name: str) -> TrainSummary:
         assert isinstance(one_shot, OneShot)
         learner.start_from(one_shot)
     learner.prepare(store)
-    with _timed(run, f"train {name}"):
+    with timed(run, f"train {name}"):
         return fit(
             learner,
             lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
@@ -143,13 +140,14 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
     the expert's episode in that very scene can be imitated afterwards.
     """
     if explorer not in EXPLORERS:
-        raise WtlError(f"unknown trial policy {explorer!r}; it must be one of {', '.join(EXPLORERS)}")
+        near = nearest(explorer, list(EXPLORERS))
+        raise WtlError(f"unknown trial policy {explorer!r}; did you mean {near!r}? (known: {', '.join(EXPLORERS)})")
     demos = _required(run, "demos")
     repeats = getattr(run.experiment, EXPLORERS[explorer])
     learner = trained(run, explorer)
     shown = _OtherDemos(demos, run.experiment.seed)
     with (
-        _timed(run, f"try {explorer}"),
+        timed(run, f"try {explorer}"),
         stop_signals() as signalled,
         run.store("trials", explorer) as store,
         run.display.track(f"trying ({explorer})", repeats * len(demos), len(store)) as advance,
@@ -157,7 +155,7 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
         for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
             store.append(_trials(run, learner, [demos[i] for i in batch], repeat, shown))
             advance(len(batch))
-            stop_if(signalled() if len(store) < repeats * len(demos) else 0, "trying", run.directory)
+            stop_if(signalled(), "trying", run.directory)
     outcomes = [r.success for r in store.records]
     return {"trials": len(outcomes), "success": float(np.mean(outcomes)) if outcomes else 0.0}
 
@@ -218,9 +216,7 @@ def evaluation_scenes(run: Run) -> list[Scene]:
     Scene ``j`` of a task has seed TEST_SEED + j and shows the demonstration of seed TEST_DEMO_SEED + j // 2: where
     a seed's parity decides what is on the left, exactly half of the scenes conflict with their demonstration.
     """
-    tasks = run.suite.tasks(run.experiment.split)
-    count = run.experiment.eval_tasks or len(tasks)
-    chosen = [tasks[i] for i in np.linspace(0, len(tasks) - 1, count).round().astype(int)]
+    chosen = chosen_tasks(run.suite, run.experiment.split, run.experiment.eval_tasks, "eval_tasks")
     jobs = [(t, TEST_DEMO_SEED + j) for t in chosen for j in range((run.experiment.scenes + 1) // 2)]
     demos = _test_demos(run, jobs)
     return [
@@ -282,7 +278,7 @@ def kept(
         if len(store) == 0:
             scenes = len(set(expected))
             steps = run.suite.spec.horizon * len(expected) // scenes
-            with _timed(run, "evaluate"), run.display.track(f"evaluating {name}", steps) as advance:
+            with timed(run, "evaluate"), run.display.track(f"evaluating {name}", steps) as advance:
                 store.append(make(lambda running: advance(1, f"{running} worlds running")))
     if [(r.task.name, r.seed) for r in store.records] != [(task.name, seed) for task, seed in expected]:
         raise WtlError(f"{store.path} holds attempts in other scenes than this evaluation's; remove it")
@@ -290,7 +286,7 @@ def kept(
 
 
 @contextmanager
-def _timed(run: Run, step: str) -> Iterator[None]:
+def timed(run: Run, step: str) -> Iterator[None]:
     """Adds the wall time of the block to the run's account, however the block ends."""
     begin = time.monotonic()
     try:

@@ -29,7 +29,7 @@ class ChunkPolicy:
         stochastic: bool = False,
         told: Sequence[int] | None = None,
     ) -> None:
-        self.net, self.stochastic, self.told = net, stochastic, told
+        self.net, self.spec, self.stochastic, self.told = net, net.spec, stochastic, told
         self.context = collate(contexts, net.spec)
         self.worlds = len(contexts)
 

@@ -19,6 +19,8 @@ from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec
 
+HEADS = 4  # of the object encoder's attention
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -50,7 +52,7 @@ class ObjectEncoder(nn.Module):
         self.role = nn.Parameter(0.5 * torch.randn(3, width))  # demonstration, trial, scene
         self.outcome = nn.Parameter(0.5 * torch.randn(width))
         self.summary = nn.Parameter(0.5 * torch.randn(1, 1, width))
-        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(width, HEADS, 2 * width, 0.0, batch_first=True, norm_first=True)
         self.attention = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.target = mlp((width, width, 1))
         self.code = mlp((width, width, code))

@@ -10,6 +10,7 @@ from the episode itself (what it came nearest to), so both factors are trained b
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from watchtrylearn.nn.blocks import mlp
-from watchtrylearn.nn.encoders import Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder
+from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.ops.mixture import chunk_log_likelihood
@@ -67,6 +68,16 @@ class NetConfig:
         if self.embedding not in EMBEDDINGS:
             near = difflib.get_close_matches(self.embedding, EMBEDDINGS, n=1, cutoff=0.0)[0]
             raise WtlError(f"unknown embedding {self.embedding!r}; did you mean {near!r}?")
+        for name in ("code", "width", "layers", "frames", "mixtures", "chunk", *(["hidden"] if self.hidden else [])):
+            value = getattr(self, name)
+            if min(value) < 1 if isinstance(value, tuple) else value < 1:
+                raise WtlError(f"net.{name} must be at least 1, got {value}")
+        if self.width % HEADS or self.code % 2:
+            raise WtlError(
+                f"net.width must be a multiple of {HEADS} and net.code of 2, got {self.width} and {self.code}"
+            )
+        if not 0 <= self.target_weight < math.inf:
+            raise WtlError(f"net.target_weight must be a number of at least 0, got {self.target_weight}")
         if not 1 <= self.execute <= self.chunk:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 

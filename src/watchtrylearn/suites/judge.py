@@ -21,9 +21,10 @@ HELD_STEPS = 5  # consecutive control steps
 SPOILED = 0.03  # the other object moved this far: the attempt fails for good
 PUSHED = 0.05  # least distance that a pushed object travels before it touches the other one
 GROUNDED = 0.015  # a pushed object never rises more than this
-SQUEEZE = 6.0  # N between the fingers: more, with both on the object, is a grip and no push
+SQUEEZE = 1.0  # N between the fingers: more, with both on the object, is a grip; honest pushes stay below 0.6
 ZONE = 0.30  # the goal zones begin at this |x|
 ZONE_END = 0.48
+ZONE_Y = (-0.24, 0.30)  # as drawn on the table
 STILL = (0.03, 0.5)  # m/s and rad/s
 UPRIGHT = 0.966  # cosine of the tilt: 15 degrees
 TOPPLED = 0.866  # 30 degrees: a pushed thing may rock, not fall over
@@ -95,6 +96,8 @@ class Judge:
         self.held = np.where(moving, np.where((lifted >= LIFT) & grip, self.held + 1, 0), self.held)
         self.was_lifted |= (lifted >= LIFT) & grip
         x = self.side * facts.position[mine][:, 0]
+        y = facts.position[mine][:, 1]
+        within = (x >= ZONE) & (x <= ZONE_END) & (y >= ZONE_Y[0]) & (y <= ZONE_Y[1])
         down = np.abs(lifted) < GROUNDED
         speed = facts.speed[mine]
         return {
@@ -105,7 +108,7 @@ class Judge:
             "pushed_far_enough": np.linalg.norm(moved[mine][:, :2], axis=-1) >= PUSHED,
             "pushed_fairly": ~self.unfair,
             "was_lifted": self.was_lifted,
-            "in_zone": (x >= ZONE) & (x <= ZONE_END) & down,
+            "in_zone": within & down,
             "upright": facts.tilt[mine] >= UPRIGHT,
             "still": (speed < STILL).all(axis=-1),
             "released": ~facts.fingers[mine].any(axis=-1),
