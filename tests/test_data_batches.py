@@ -11,7 +11,7 @@ from watchtrylearn.types import Channel, Context, Episode, Spec, Task, WtlError
 
 
 def channel(*names: str) -> Channel:
-    return Channel(names, (-10.0,) * len(names), (10.0,) * len(names))
+    return Channel(names, (-1e6,) * len(names), (1e6,) * len(names))
 
 
 SPEC = Spec(

@@ -118,9 +118,14 @@ def _in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     found = []
     for k in range(1, run.experiment.attempts + 1):
         scenes, contexts = _contexts(attempts, k)
-        new = [Scene(s.task, s.demos, NEW_SCENES + 2 * s.seed + s.seed // 4 % 2) for s in scenes]
+        new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
         found += _attempted(run, f"watch_try_learn-new-scene-{k}", new, k, _adapted_to(contexts))
     return found
+
+
+def new_seed(tried: int) -> int:
+    """A scene for the attempt elsewhere; its parity goes through all combinations with demonstration's and trial's."""
+    return NEW_SCENES + 2 * tried + tried // 4 % 2
 
 
 def _adapted_to(contexts: Sequence[Context]) -> Callable[[WatchTryLearn], Policy]:
