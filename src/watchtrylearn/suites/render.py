@@ -34,6 +34,8 @@ def _start_quietly() -> None:
     The remark is written by native code straight to file descriptor 2; real failures raise as well.
     """
     warp.config.log_level = warp.LOG_WARNING
+    if not os.environ.get("XDG_CACHE_HOME"):  # set but empty, it would put kernels into the current directory
+        warp.config.kernel_cache_dir = str(Path.home() / ".cache" / "warp" / warp.__version__)
     sys.stderr.flush()
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
