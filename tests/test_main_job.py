@@ -224,6 +224,8 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     (["demo", "--prest", "debug"], "wtl demo has no option '--prest'; did you mean '--preset'?"),
     (["data", "verfy", "x"], "did you mean 'verify'?"),
     (["data"], "say what to do"),
+    (["train"], "wtl train needs LEARNER"),
+    (["data", "verify"], "wtl data verify needs PATH"),
     (["data", "verify", "nowhere"], "nowhere"),
     (["data", "inspect", "nowhere"], "nowhere"),
 ])  # fmt: skip

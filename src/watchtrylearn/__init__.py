@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
+    from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
     from watchtrylearn.data.store import EpisodeStore
     from watchtrylearn.learners import learner_names, load, make_learner
@@ -48,6 +49,7 @@ _HOME = {
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
     "Sampling": "data.sampling",
+    "read_lerobot": "data.lerobot",
     "EpisodeStore": "data.store",
     "learner_names": "learners",
     "load": "learners",
@@ -82,8 +84,8 @@ __all__ = [
     "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
     "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
-    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "rollout", "stack",
-    "suite_names",
+    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "read_lerobot", "rollout",
+    "stack", "suite_names",
 ]  # fmt: skip
 
 

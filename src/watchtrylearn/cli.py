@@ -32,7 +32,8 @@ Settings = Annotated[
 ]
 SkipBad = Annotated[bool, tyro.conf.arg(help="Leave out damaged episode files (each is named) instead of stopping.")]
 Learner = Annotated[
-    tyro.conf.Positional[str], tyro.conf.arg(metavar="LEARNER", help="bc, one_shot, trials_only or watch_try_learn.")
+    tyro.conf.Positional[str],
+    tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
 DEMO = Path("runs/demo")
@@ -69,7 +70,7 @@ def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> N
 
 @app.command
 def train(learner: Learner, out: Out = DEMO, skip_bad: SkipBad = False) -> None:
-    """Train a learner (bc, one_shot, trials_only, watch_try_learn) from the run's demonstrations and trials.
+    """Train a learner from the run's demonstrations and trials.
 
     Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER.
     """
@@ -258,7 +259,11 @@ def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., 
         raise WtlError(
             f"{program} has no verb {verb!r}; did you mean {_nearest(verb, verbs)!r}? (see {program} --help)"
         )
-    names = [name.replace("settings", "set").replace("_", "-") for name in inspect.signature(verbs[verb]).parameters]
+    parameters = inspect.signature(verbs[verb]).parameters
+    needed = [name.upper() for name, p in parameters.items() if p.default is inspect.Parameter.empty]
+    if needed and not arguments[1:]:
+        raise WtlError(f"{program} {verb} needs {needed[0]} (see {program} {verb} --help)")
+    names = [name.replace("settings", "set").replace("_", "-") for name in parameters]
     known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
     for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
         if argument == "--set" and following.startswith("--"):
