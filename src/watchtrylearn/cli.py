@@ -115,26 +115,27 @@ def report(out: Out = DEMO) -> None:
 
 @app.command
 def reproduce(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state")],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state or wtl-curves")],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),
     results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it and write RESULTS/NAME.json.
 
-    One run directory per seed; stop it at any time, the same command continues.
+    One run directory per seed, and the table of all seeds so far after each; stop it at any time, the same
+    command continues.
     """
     from watchtrylearn.config import nearest, override
-    from watchtrylearn.experiments import experiment, main_job, wtl_state
+    from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_state
     from watchtrylearn.progress import Display
 
-    tables = {"wtl-state": wtl_state.reproduce}
+    tables = {"wtl-state": wtl_state.reproduce, "wtl-curves": wtl_curves.reproduce}
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()
     chosen = override(experiment(name), settings, f"experiment {name}")
-    document = tables[name](chosen, out or Path("runs") / name, display)
-    main_job.publish(document, results / f"{name}.json", display)
+    for document in tables[name](chosen, out or Path("runs") / name, display):
+        main_job.publish(document, results / f"{name}.json", display)
 
 
 @app.command(name="list")

@@ -1,7 +1,8 @@
-"""Result documents as SVG for a page: small figures whose colours follow the page's light or dark theme.
+"""Result documents as SVG: small figures whose colours follow the reader's light or dark theme.
 
 Matplotlib draws with placeholder colours; ``_svg`` replaces each by a CSS variable (``--ink``, ``--series-0``
-...) that the page defines. Methods differ by colour *and* marker, so nothing depends on colour vision.
+...) that the page defines, and ``standalone`` makes a file of its own from such a figure. Methods differ by colour
+*and* marker, so nothing depends on colour vision.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import matplotlib
@@ -17,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.results import LABELS, Row, lines
+from watchtrylearn.results import LABELS, Row, label, lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
@@ -135,6 +137,65 @@ def curve_plot(name: str, points: Sequence[tuple[int, float]]) -> str:
         axes.plot(step[window - 1 :][::thin], mean[::thin], color=colour, linewidth=1.8)
         axes.set_xlabel("step")
         return _svg(figure, f"training {name}")
+
+
+def data_plot(document: Mapping[str, Any], fact: str, title: str) -> str:
+    """Success over all scenes against an amount of training data, on a logarithmic axis; one line per method.
+
+    ``fact`` is the field of the rows that holds the amount; of the other amount the largest is shown. A dotted line
+    marks the best possible rate of each method.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for entry, rows in _amounts(document, fact).items():
+            _data_line(axes, label(*entry), [row[fact] for row in rows], rows)
+        amounts = sorted({row[fact] for row in document["rows"]})
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(amounts, [str(amount) for amount in amounts])
+        axes.set_xlabel(title)
+        axes.set_ylim(0, 1.04)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
+        axes.legend(frameon=False, loc="lower right")
+        return _svg(figure, f"data {fact}")
+
+
+def _amounts(document: Mapping[str, Any], fact: str) -> dict[tuple[str, int], list[Row]]:
+    """The overall rows in which every other amount is the largest, by line of the table and in order of ``fact``."""
+    (other,) = {"training_tasks", "demos_per_task"} - {fact}
+    rows = [row for row in document["rows"] if (row["family"], row["subset"]) == ("all", "all")]
+    most = max(row[other] for row in rows)
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in sorted((row for row in rows if row[other] == most), key=lambda row: int(row[fact])):
+        found.setdefault((row["method"], row["trials"]), []).append(row)
+    return found
+
+
+def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row]) -> None:
+    drawn, trials = look(rows[0]["method"]), rows[0]["trials"]
+    places = np.array(amounts) * (1 + 0.025 * (trials - 1) if trials else 1)  # beside each other, not on top
+    filled = drawn.colour if trials < 2 else "none"
+    values = [row["value"] for row in rows]
+    axes.vlines(places, *zip(*(row["ci"] for row in rows), strict=True), color=drawn.colour, linewidth=1.4)
+    axes.plot(
+        places, values, drawn.marker, linestyle="--" if trials > 1 else "-", color=drawn.colour,
+        markerfacecolor=filled, label=name,
+    )  # fmt: skip
+    if rows[0]["ceiling"] is not None:
+        axes.axhline(rows[0]["ceiling"], color=MUTED, linewidth=1.0, linestyle=":", zorder=1)
+
+
+def standalone(svg: str) -> str:
+    """A figure of this module as a file of its own: it brings the report's colours, for light and dark, with it."""
+    page = files("watchtrylearn").joinpath("report.html").read_text(encoding="utf-8")
+    colours = page[page.index(":root") : page.index("* {")]
+    box = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
+    assert box is not None, "matplotlib writes a viewBox"
+    ground = f'<rect width="{box[1]}" height="{box[2]}" fill="var(--card)"/>'
+    head, _, rest = svg.partition(">")
+    sized = f'{head} width="{float(box[1]) * 4 / 3:.0f}" height="{float(box[2]) * 4 / 3:.0f}"'  # points to pixels
+    return f"{sized}><style>{colours}</style>{ground}{rest}"
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -281,7 +281,7 @@ def document(
         "commit": commit(),
         "seeds": list(seeds),
         "wall_s": round(sum(seconds.values()), 1),
-        "phases_s": dict(seconds),
+        "phases_s": {phase: round(spent, 1) for phase, spent in seconds.items()},
         "machine": machine(),
         "versions": versions(),
         "rows": list(rows),
@@ -309,6 +309,8 @@ def condition(row: Row) -> str:
     parts = [f"{row['demos']} demonstrations"] if row["demos"] > 1 else []
     parts += ["in a new scene"] if row["scene"] == "new" else []
     parts += [f"{name} {row[name]}" for name in ("outcome", "target") if name in row]
+    if "training_tasks" in row:
+        parts.append(f"{row['training_tasks']} tasks of {row['demos_per_task']} demonstrations")
     return ", ".join(parts)
 
 

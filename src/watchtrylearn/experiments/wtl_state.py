@@ -7,7 +7,8 @@ what is left when the target is told (execution alone)?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.rollouts import rollout
+from watchtrylearn.suites import Suite
 from watchtrylearn.types import Context, ContextBatch, Episode, Policy, WtlError
 
 SEEDS = (0, 1, 2)
@@ -33,30 +35,37 @@ OnStep = Callable[[int], None]
 Facts = dict[str, str | int | float | None]
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display) -> dict[str, Any]:
-    """All seeds, one run directory each below ``out``; returns the result document."""
+def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+    """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each."""
     groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {}
-    seconds: dict[str, float] = {}
-    for seed in SEEDS:
+    seconds: Counter[str] = Counter()
+    for count, seed in enumerate(SEEDS, start=1):
         with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
             _train(run)
             for name, (attempts, entries, facts) in _groups(run).items():
                 groups.setdefault(name, ([], entries, facts))[0].extend(attempts)
-            for step, spent in run.seconds().items():
-                seconds[step] = round(seconds.get(step, 0.0) + spent, 1)
-            suite = run.suite
-    rows = [
-        row for attempts, entries, facts in groups.values() for row in results.rows(attempts, suite, entries, **facts)
-    ]
+            seconds.update(run.seconds())
+        yield _document(experiment, SEEDS[:count], seconds, groups, run.suite)
+
+
+def _document(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    seconds: Mapping[str, float],
+    groups: Mapping[str, tuple[list[Attempt], list[results.Entry], Facts]],
+    suite: Suite,
+) -> dict[str, Any]:
     main = groups["main"][0]
-    pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
+    trials = range(1, experiment.attempts + 1)
+    pairs: list[tuple[results.Entry, results.Entry]] = [(("watch_try_learn", k), ("one_shot", 0)) for k in trials]
+    pairs += [(("watch_try_learn", k), ("trials_only", k)) for k in trials]
     return results.document(
         experiment=experiment.name,
         command=f"wtl reproduce {experiment.name}",
-        seeds=SEEDS,
+        seeds=seeds,
         seconds=seconds,
-        rows=rows,
+        rows=[row for made, entries, facts in groups.values() for row in results.rows(made, suite, entries, **facts)],
         comparisons=results.comparisons(main, pairs, suite) + _per_family(main, suite),
         extra={"summary": experiment.summary, "outcomes": results.outcomes(main, suite)},
     )
@@ -73,7 +82,7 @@ def _train(run: Run) -> None:
     main_job.learn(run, "trials_only")
 
 
-def _per_family(attempts: Sequence[Attempt], suite: Any) -> list[results.Row]:
+def _per_family(attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
     """The gain of the first trial over one-shot imitation, family by family."""
     found = []
     for family in dict.fromkeys(a.scene.task.family for a in attempts):

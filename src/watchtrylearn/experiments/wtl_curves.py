@@ -1,0 +1,73 @@
+"""``wtl reproduce wtl-curves``: how much data does it take? Success against training tasks and demonstrations.
+
+One-shot imitation and Watch-Try-Learn are trained anew on every amount of data, for the same number of steps, and
+evaluated in the same scenes. What falls with the data is therefore what the data gave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from watchtrylearn import results
+from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments.run import Run, open_run
+from watchtrylearn.progress import Display
+from watchtrylearn.protocol import Attempt
+from watchtrylearn.suites import Suite
+
+SEEDS = (0,)
+TASKS = (65, 130, 260, 520)  # training tasks, each with the experiment's demonstrations
+DEMOS = (2, 4)  # demonstrations of each of the experiment's tasks, besides its own number
+LEARNERS = ("one_shot", "watch_try_learn")
+
+
+def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+    """Every amount of data with every seed, one run directory each below ``out``.
+
+    Yields the result document of all seeds so far, after each.
+    """
+    attempts: dict[Experiment, list[Attempt]] = {}
+    seconds: Counter[str] = Counter()
+    for count, seed in enumerate(SEEDS, start=1):
+        for amount in amounts(experiment):
+            with open_run(out / folder(amount, seed), replace(amount, seed=seed), display) as run:
+                main_job.say(run, f"[bold]{amount.tasks} tasks, {amount.demos_per_task} demos, seed {seed}[/bold]")
+                attempts.setdefault(amount, []).extend(_attempts(run))
+                seconds.update(run.seconds())
+        yield results.document(
+            experiment=experiment.name,
+            command=f"wtl reproduce {experiment.name}",
+            seeds=SEEDS[:count],
+            seconds=seconds,
+            rows=[row for amount, made in attempts.items() for row in _rows(amount, made, run.suite)],
+            extra={"summary": experiment.summary},
+        )
+
+
+def _rows(amount: Experiment, attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
+    entries = [("one_shot", 0), *(("watch_try_learn", k) for k in range(1, amount.attempts + 1))]
+    return results.rows(attempts, suite, entries, training_tasks=amount.tasks, demos_per_task=amount.demos_per_task)
+
+
+def amounts(experiment: Experiment) -> list[Experiment]:
+    """The experiment with every amount of data: first the tasks, then the demonstrations of each."""
+    tasks = [replace(experiment, tasks=count) for count in TASKS]
+    return tasks + [replace(experiment, tasks=max(TASKS), demos_per_task=count) for count in DEMOS]
+
+
+def folder(amount: Experiment, seed: int) -> str:
+    """Where below the experiment's directory the run of this amount of data is."""
+    return f"tasks-{amount.tasks}-demos-{amount.demos_per_task}/seed-{seed}"
+
+
+def _attempts(run: Run) -> list[Attempt]:
+    main_job.watch(run)
+    main_job.learn(run, "one_shot")
+    main_job.attempt(run, "one_shot")
+    main_job.learn(run, "watch_try_learn")
+    scenes = steps.evaluation_scenes(run)
+    return [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
