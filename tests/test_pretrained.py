@@ -182,8 +182,9 @@ def sentence(capsys) -> str:
     (["demo", "--pretrained", "../wtl-state"], "did you mean 'wtl-state'?"),
     (["evaluate", "--pretrained"], "--pretrained needs a name, e.g. wtl-state"),
     (["evaluate", "--pretrained", "--out", "x"], "--pretrained needs a name, e.g. wtl-state"),
-    (["demo", "--pretrained", "--preset", "debug"], "--pretrained takes neither --preset nor --set"),
-    (["demo", "--pretrained", "wtl-state", "--set", "seed=1"], "--pretrained takes neither --preset nor --set"),
+    (["demo", "--pretrained", "--preset", "debug"], "--pretrained goes without --preset, --set and"),
+    (["demo", "--pretrained", "wtl-state", "--set", "seed=1"], "--pretrained goes without --preset, --set and"),
+    (["demo", "--pretrained", "--skip-bad"], "--pretrained goes without --preset, --set and --skip-bad"),
     (["demo", "--pretraned"], "did you mean '--pretrained'?"),
 ])  # fmt: skip
 def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(here, capsys, command, expected):

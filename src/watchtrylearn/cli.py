@@ -62,8 +62,8 @@ def demo(
         from watchtrylearn.experiments import pretrained as shipped
         from watchtrylearn.progress import Display
 
-        if settings or preset != "demo":
-            raise WtlError("--pretrained takes neither --preset nor --set: the weights come with their experiment")
+        if settings or skip_bad or preset != "demo":
+            raise WtlError("--pretrained goes without --preset, --set and --skip-bad: weights bring their experiment")
         return shipped.demo(pretrained, out, Display())
     from watchtrylearn.experiments import main_job
 
