@@ -1,7 +1,8 @@
 """Does the wheel work where nothing else is installed? Run by ``make smoke``.
 
 Builds the wheel, installs it without the extra ``sim`` into a clean virtual environment, and lets the
-installed ``wtl`` list what there is and run the whole job on the physics-free suite, from outside the source.
+installed ``wtl`` list what there is, load the weights that came along and run the whole job on the physics-free
+suite, from outside the source.
 """
 
 import subprocess
@@ -26,7 +27,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def smoke(folder: Path) -> None:
-    """Build, install, list, run."""
+    """Build, install, list, load, run."""
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("watchtrylearn-*.whl")
     venv.create(folder / "venv", with_pip=True)
@@ -38,6 +39,9 @@ def smoke(folder: Path) -> None:
     listed = run(binaries / "wtl", "list", cwd=folder)
     for name in ("toy", "watch_try_learn", "debug"):
         assert name in listed, f"wtl list does not name {name}:\n{listed}"
+    for model in sorted((ROOT / "src" / "watchtrylearn" / "pretrained").glob("*/*/model.json")):
+        load = f"wtl.load(wtl.pretrained('{model.parent.parent.name}') / '{model.parent.name}')"
+        run(python, "-c", f"import watchtrylearn as wtl; print({load}.name)", cwd=folder)
     run(binaries / "wtl", "demo", "--preset", "debug", "--out", folder / "run", cwd=folder)
     for name in ("results.json", "report.html"):
         assert (folder / "run" / name).stat().st_size > 0, f"the debug run wrote no {name}"

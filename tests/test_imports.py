@@ -26,6 +26,7 @@ ALLOWED = {
     "statistics": BASE,
     "checkpoint": BASE,
     "metrics": BASE,
+    "weights": BASE,
     "data": BASE,
     "suites": BASE,
     "nn": BASE,

@@ -5,7 +5,7 @@ import watchtrylearn as wtl
 suite = wtl.make_suite("tabletop")
 task = suite.tasks("test")[0]
 demo = suite.demonstrate(task, seed=0)
-learner = wtl.load("runs/demo/watch_try_learn")
+learner = wtl.load(wtl.pretrained("wtl-state") / "watch_try_learn")
 context = wtl.Context(demos=[demo])
 trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
 retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
         Task,
         WtlError,
     )
+    from watchtrylearn.weights import pretrained
 
 _HOME = {
     "collate": "data.batches",
@@ -77,6 +78,7 @@ _HOME = {
     "Spec": "types",
     "Task": "types",
     "WtlError": "types",
+    "pretrained": "weights",
 }
 
 __version__ = version("watchtrylearn")
@@ -84,8 +86,8 @@ __all__ = [
     "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
     "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
-    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "read_lerobot", "rollout",
-    "stack", "suite_names",
+    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
+    "read_lerobot", "rollout", "stack", "suite_names",
 ]  # fmt: skip
 
 

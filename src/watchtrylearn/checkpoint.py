@@ -221,6 +221,19 @@ def load_model(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     return meta, _unpack(tensors, Path(path) / _MODEL_TENSORS)
 
 
+def copy_model(source: str | Path, target: str | Path) -> None:
+    """Put the trained model of the folder ``source`` into ``target``, unless it is there already.
+
+    Raises ``WtlError`` if ``target`` holds another one.
+    """
+    meta, there = read_bytes(Path(source) / _MODEL_STATE), Path(target) / _MODEL_STATE
+    if not there.exists():
+        write_atomic(Path(target) / _MODEL_TENSORS, read_bytes(Path(source) / _MODEL_TENSORS, _TENSORS_LIMIT))
+        write_atomic(there, meta)
+    elif read_bytes(there) != meta:
+        raise WtlError(f"{target} holds another model than {source}; choose another directory")
+
+
 # -------------------------------------------------------------------------------------------------- tensors
 
 

@@ -37,6 +37,7 @@ Learner = Annotated[
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
 DEMO = Path("runs/demo")
+PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
 
 @app.command
@@ -44,12 +45,26 @@ def demo(
     out: Annotated[Path | None, tyro.conf.arg(help="The run directory; runs/PRESET unless given.")] = None,
     preset: Annotated[str, tyro.conf.arg(help="Experiment to run.")] = "demo",
     settings: Settings = (), skip_bad: SkipBad = False,
+    pretrained: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="[NAME]", help=f"Train nothing: new tasks for the weights NAME ({PRETRAINED} unless given)."
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
 
     Prints the table of methods and writes results.json and report.html into the run directory (runs/PRESET unless
     told otherwise). Takes at most ten minutes on two processor cores; stop it at any time, the same command continues.
+    With --pretrained it takes a minute: a few new tasks, a line for each scene, and the report.
     """
+    if pretrained is not None:
+        from watchtrylearn.experiments import pretrained as shipped
+        from watchtrylearn.progress import Display
+
+        if settings or skip_bad or preset != "demo":
+            raise WtlError("--pretrained goes without --preset, --set and --skip-bad: weights bring their experiment")
+        return shipped.demo(pretrained, out, Display())
     from watchtrylearn.experiments import main_job
 
     with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
@@ -96,11 +111,27 @@ def try_(
 
 
 @app.command
-def evaluate(out: Out = DEMO) -> None:
-    """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table."""
+def evaluate(
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="The run directory; runs/demo unless given, or runs/pretrained-NAME.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help=f"Weights that come with the package, e.g. {PRETRAINED}.")
+    ] = None,
+) -> None:
+    """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table.
+
+    With --pretrained: the learners NAME that come with the package, on the full test table of their experiment, and
+    whether each published rate is found again.
+    """
+    if pretrained is not None:
+        from watchtrylearn.experiments import pretrained as shipped
+        from watchtrylearn.progress import Display
+
+        return shipped.evaluate(pretrained, out, Display())
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None) as run:
+    with _opened(out or DEMO, None) as run:
         main_job.assess(run)
 
 
@@ -203,6 +234,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
     "list": list_, "data": data, "reproduce": reproduce,
 }  # fmt: skip
+NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PRETRAINED}"}
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
@@ -221,7 +253,7 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = _named(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         if arguments[:1] == ["data"] and len(arguments) > 1:
@@ -251,6 +283,16 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def _named(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with its name after a bare ``--pretrained`` of ``wtl demo``."""
+    found = list(arguments)
+    if found[:1] == ["demo"] and "--pretrained" in found:
+        after = found.index("--pretrained") + 1
+        if after == len(found) or found[after].startswith("-"):
+            found.insert(after, PRETRAINED)
+    return found
+
+
 def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., None]], program: str) -> None:
     """Names the nearest right verb or option for one that does not exist, in one sentence."""
     if not arguments or arguments[0].startswith("-"):
@@ -267,8 +309,8 @@ def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., 
     names = [name.replace("settings", "set").replace("_", "-") for name in parameters]
     known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
     for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
-        if argument == "--set" and following.startswith("--"):
-            raise WtlError("--set needs at least one NAME=VALUE")
+        if argument in NEEDED and following.startswith("--"):
+            raise WtlError(f"{argument} needs {NEEDED[argument]}")
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             nearest = _nearest(option, known)

@@ -88,7 +88,7 @@ def show(run: Run) -> None:
         raise WtlError(f"{path} is not a result document; make it again with `wtl evaluate --out {run.directory}`")
     metrics = {name: read_metrics(run.directory / name) for name in LEARNERS}
     with steps.timed(run, "report"):
-        made = cards(run, _attempts(run))
+        made = cards(run, steps.evaluate_learner(run, "watch_try_learn", steps.evaluation_scenes(run)))
     spent = run.seconds()
     document |= {"phases_s": spent, "wall_s": round(sum(spent.values()), 1)}
     write_json(path, document)

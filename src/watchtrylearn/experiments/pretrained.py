@@ -1,0 +1,178 @@
+"""``wtl evaluate --pretrained`` and ``wtl demo --pretrained``: weights that come with the package, put to the test.
+
+They are placed in a run directory as if they had been trained there. Everything after that is what any run does, so it
+continues where it stopped. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from watchtrylearn import checkpoint, results
+from watchtrylearn.config import from_json
+from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments.run import Run, open_run
+from watchtrylearn.files import read_json, write_json
+from watchtrylearn.progress import Display
+from watchtrylearn.protocol import Attempt
+from watchtrylearn.types import WtlError
+from watchtrylearn.weights import RESULTS, pretrained
+
+LEARNERS = ("one_shot", "watch_try_learn")
+DEMO_TASKS, DEMO_CLIPS = 8, 4  # two scenes each, one of them in conflict with the task's only demonstration
+
+Document = Mapping[str, Any]
+YES_NO = {True: "yes", False: "no"}
+_SCENES = {"all": "in all {n} scenes of {tasks} new tasks", "conflict": "in the {n} scenes where the readings disagree"}
+
+
+def evaluate(name: str, out: Path | None, display: Display) -> None:
+    """Both learners on the full test table; prints it, and whether each published rate is found again."""
+    published, experiment = _shipped(name)
+    experiment = replace(experiment, name=f"pretrained-{name}", summary=f"the weights of {name} on its test table")
+    with _opened(name, experiment, out, display) as run:
+        document = _assessed(run, f"wtl evaluate --pretrained {name}", attempts(run))
+        display.console.print(results.table(document))
+        for line in agreement(published, document):
+            display.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def demo(name: str, out: Path | None, display: Display) -> None:
+    """A few test tasks: one demonstration each, two scenes, a trial and a retrial; then the report with clips.
+
+    Which tasks and scenes is a matter of their numbers alone, and all of them count.
+    """
+    _, experiment = _shipped(name)
+    few = replace(
+        experiment,
+        name=f"pretrained-{name}-demo",
+        summary="new tasks, shown once, tried, and tried again; nothing is trained here",
+        eval_tasks=DEMO_TASKS,
+        scenes=2,
+        attempts=1,
+        gallery=DEMO_CLIPS,
+    )
+    with _opened(name, few, out, display) as run:
+        made = attempts(run)
+        _assessed(run, f"wtl demo --pretrained {name}", made)
+        for line in (*story(made, run), *summary(made, run)):
+            display.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        main_job.show(run)
+
+
+# --------------------------------------------------------------------------------------------------- the run
+
+
+def _shipped(name: str) -> tuple[Document, Experiment]:
+    """The published results of the weights called ``name``, and the experiment they come from."""
+    path = pretrained(name) / RESULTS
+    published = read_json(path)
+    if not isinstance(published, dict) or not {"rows", "seeds", "config"} <= published.keys():
+        raise WtlError(f"{path} does not hold the results of pretrained weights; install the package again")
+    return published, from_json(Experiment, published["config"], str(path))
+
+
+@contextmanager
+def _opened(name: str, experiment: Experiment, out: Path | None, display: Display) -> Iterator[Run]:
+    """A run directory that holds the weights; one that holds another run, or other weights, is refused."""
+    with open_run(out or Path("runs") / experiment.name, experiment, display) as run:
+        for learner in LEARNERS:
+            checkpoint.copy_model(pretrained(name) / learner, run.directory / learner)
+        main_job.say(run, f"[bold]{experiment.name}[/bold]: {experiment.summary}")
+        yield run
+
+
+def attempts(run: Run) -> list[Attempt]:
+    """Every attempt of both learners in the run's test scenes, made and stored unless they are there."""
+    scenes = steps.evaluation_scenes(run)
+    return [attempt for name in LEARNERS for attempt in steps.evaluate_learner(run, name, scenes)]
+
+
+def rows(made: Sequence[Attempt], run: Run) -> list[results.Row]:
+    """One-shot imitation, and Watch-Try-Learn after one trial, two ..."""
+    return results.rows(made, run.suite, [("one_shot", 0), *_retrials(run)])
+
+
+def _retrials(run: Run) -> list[results.Entry]:
+    return [("watch_try_learn", trials) for trials in range(1, run.experiment.attempts + 1)]
+
+
+def _assessed(run: Run, command: str, made: Sequence[Attempt]) -> Document:
+    """The result document of the attempts, written to RUN/results.json."""
+    pairs: list[tuple[results.Entry, results.Entry]] = [(entry, ("one_shot", 0)) for entry in _retrials(run)]
+    document = results.document(
+        experiment=run.experiment.name,
+        command=command,
+        seeds=[run.experiment.seed],
+        seconds=run.seconds(),
+        rows=rows(made, run),
+        comparisons=results.comparisons(made, pairs, run.suite),
+        extra={"summary": run.experiment.summary, "outcomes": results.outcomes(made, run.suite)},
+    )
+    write_json(run.directory / "results.json", document)
+    return document
+
+
+# ----------------------------------------------------------------------------------------------- in plain words
+
+
+def agreement(published: Document, document: Document) -> list[str]:
+    """A line per published row: its rate and interval, the rate found here, and whether that is inside it."""
+    found = {_place(row): row["value"] for row in document["rows"]}
+    main = [row for row in published["rows"] if not results.condition(row)]
+    inside = [row["ci"][0] <= found[_place(row)] <= row["ci"][1] for row in main]
+    seeds = f"{len(published['seeds'])} seed{'s' * (len(published['seeds']) > 1)}"
+    return [
+        f"{_where(row)}: published ({seeds}) {_rate(row['value'])} ({_rate(row['ci'][0])} to {_rate(row['ci'][1])}) | "
+        f"here {_rate(found[_place(row)])} | {'inside' if agrees else 'OUTSIDE'}"
+        for row, agrees in zip(main, inside, strict=True)
+    ] + [
+        f"{sum(inside)} of {len(inside)} rates found here (seed {document['seeds'][0]} alone) are inside the published "
+        f"95 % interval (over tasks, {seeds} together)"
+    ]
+
+
+def _place(row: results.Row) -> tuple[str, int, str, str]:
+    return row["method"], row["trials"], row["family"], row["subset"]
+
+
+def _where(row: results.Row) -> str:
+    family = "all families" if row["family"] == "all" else row["family"]
+    return f"{results.label(row['method'], row['trials'])}, {family}{', conflict' * (row['subset'] == 'conflict')}"
+
+
+def _rate(value: float) -> str:
+    """In %, to a tenth: a scene of a thousand can decide what is inside."""
+    return f"{100 * value:.1f}"
+
+
+def story(made: Sequence[Attempt], run: Run) -> list[str]:
+    """A line per scene: what a person would say, and what came of the trial and of the retrial."""
+    pairs = results.paired(made, ("watch_try_learn", 0), ("watch_try_learn", 1))
+    width = max(len(trial.scene.task.sentence) for trial, _ in pairs)
+    return [
+        f"  {trial.scene.task.sentence.capitalize():<{width}}  trial: {YES_NO[results.succeeded(trial)]:<3}  "
+        f"retrial: {YES_NO[results.succeeded(retrial)]:<3}"
+        f"{'  (the readings disagree)' * results.in_conflict(trial.scene, run.suite)}".rstrip()
+        for trial, retrial in pairs
+    ]
+
+
+def summary(made: Sequence[Attempt], run: Run) -> list[str]:
+    """How many trials and retrials got a yes, over all the scenes and where the readings disagree."""
+    found = results.rows(made, run.suite, [("watch_try_learn", 0), ("watch_try_learn", 1)])
+    totals = {subset: [r for r in found if (r["family"], r["subset"]) == ("all", subset)] for subset in _SCENES}
+    return [_counted(_SCENES[subset], trial, retrial) for subset, (trial, retrial) in totals.items()]
+
+
+def _counted(where: str, trial: results.Row, retrial: results.Row) -> str:
+    first, after = (round(row["value"] * row["n"]) for row in (trial, retrial))
+    best = [results.percent(row["ceiling"]) for row in (trial, retrial)]
+    return (
+        f"{where.format(**trial)}: yes to {first} trials and to {after} retrials "
+        f"(the best possible on average: {best[0]} %, then {best[1]} %)"
+    )

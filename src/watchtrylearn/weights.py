@@ -1,0 +1,25 @@
+"""Trained weights that come with the package: ``pretrained/NAME/LEARNER``, beside the results they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from watchtrylearn.config import nearest
+from watchtrylearn.errors import WtlError
+
+FOLDER = Path(__file__).parent / "pretrained"
+RESULTS = "results.json"  # in every folder: the published rows of its learners, the experiment, the data
+
+
+def pretrained(name: str) -> Path:
+    """The folder of the weights called ``name``, one learner in each folder below it.
+
+    ``wtl.load(wtl.pretrained("wtl-state") / "watch_try_learn")`` is ready to adapt. An unknown name is refused with
+    the nearest right one.
+    """
+    known = sorted(path.parent.name for path in FOLDER.glob(f"*/{RESULTS}"))
+    if name in known:
+        return FOLDER / name
+    if not known:
+        raise WtlError(f"there are no pretrained weights {name!r}: this installation comes with none")
+    raise WtlError(f"there are no pretrained weights {name!r}; did you mean {nearest(name, known)!r}?")
