@@ -81,8 +81,8 @@ def page(documents: Sequence[Document]) -> str:
     """docs/results.md: every published result with its command, and what the papers say beside it."""
     head = """# Results
 
-Made by `python benchmarks/publish.py` from the files in [benchmarks/results](../benchmarks/results); not edited by hand.
-How the best possible rates come about is in [suites.md](suites.md), what was tried on the way in [log.md](log.md). The
+Made by `python benchmarks/publish.py` from the files in [benchmarks/results](../benchmarks/results), not by hand. How
+the best possible rates come about is in [suites.md](suites.md), what was tried on the way in [log.md](log.md). The
 papers' own success rates were measured in a simulator and on data that were never released, so they are not quoted as
 numbers to compare with.
 """
