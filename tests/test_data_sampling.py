@@ -89,16 +89,6 @@ def test_distinct_choices_are_uniform_over_ordered_pairs() -> None:
     assert count / 24_000 == pytest.approx(1 / 12, abs=0.01)
 
 
-def test_the_wanted_share_of_trials_comes_from_any_scene_of_the_task() -> None:
-    t = table([(task, scene, kind) for task in (0, 1) for scene in range(4) for kind in "dt"])
-    for share in (0.0, 0.5, 1.0):
-        pairs = PairIndex(t, Sampling(trials=(0, 1), elsewhere=share)).sample(generator("elsewhere"), 4000)
-        trial = pairs.trial[:, 0]
-        assert (t.task[trial] == t.task[pairs.query]).all()
-        away = (t.scene[trial] != t.scene[pairs.query]).mean()
-        assert away == pytest.approx(share * 3 / 4, abs=0.03)  # one of four scenes is the query's own
-
-
 def test_same_generator_same_examples() -> None:
     index = PairIndex(SMALL, Sampling(trials=(1, 1)))
     one, two = (index.sample(generator("same"), 16) for _ in range(2))
@@ -115,7 +105,6 @@ def test_impossible_and_wrong_options_are_refused() -> None:
         {"trials": (1, -1)},
         {"demos": (float("nan"),)},
         {"frames": 0},
-        {"elsewhere": 1.5},
     ):
         with pytest.raises(WtlError, match="sampling"):
             Sampling(**wrong)  # type: ignore[arg-type]

@@ -1,10 +1,9 @@
 """Which episodes make a training example, as pure index arithmetic: nothing here touches an observation.
 
 An example is a *context* (demonstrations of a task, and trials with their outcomes) and a *query* (the
-demonstration to imitate). The demonstrations come from other scenes, the trials from the query's own scene, as at
-test time: a person shows the task once, somewhere else, and the robot then tries and tries again in front of the
-same objects. A share of the examples may take their trials from any scene of the task: what a trial told must
-serve elsewhere, too.
+demonstration to imitate). The trials come from the query's own scene, the demonstrations from other scenes,
+as at test time: a person shows the task once, somewhere else, and the robot then tries and tries again in
+front of the same objects.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ class Sampling:
         demos: relative frequency of 0, 1, 2 ... demonstrations in a context; ``(0, 1)``: always one.
         trials: relative frequency of 0, 1, 2 ... trials.
         frames: query steps per example, drawn uniformly and independently.
-        elsewhere: share of examples whose trials come from a random scene of the task instead of the query's own.
 
     A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
     are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
@@ -35,11 +33,8 @@ class Sampling:
     demos: tuple[int | float, ...] = (0, 1)
     trials: tuple[int | float, ...] = (1,)
     frames: int = 8
-    elsewhere: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.elsewhere <= 1:
-            raise WtlError(f"sampling.elsewhere must be a share between 0 and 1, not {self.elsewhere}")
         for name in ("demos", "trials"):
             weights = np.asarray(getattr(self, name), float)
             if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
@@ -121,14 +116,10 @@ class PairIndex:
         """``batch`` independent examples."""
         group = rng.integers(len(self.tasks), size=batch)
         query = self._queries[self._begin[group] + rng.integers(self._count[group])]
-        tried = query
-        if self.sampling.elsewhere:  # any of the task's queries: each has enough trials in its scene
-            another = self._queries[self._begin[group] + rng.integers(self._count[group])]
-            tried = np.where(rng.random(batch) < self.sampling.elsewhere, another, query)
         return Pairs(
             task=self.tasks[group],
             demo=self._pick_demos(rng, query),
-            trial=self._pick_trials(rng, tried),
+            trial=self._pick_trials(rng, query),
             query=self._demo[query],
             frames=rng.integers(self._length[query][:, None], size=(batch, self.sampling.frames)),
         )
