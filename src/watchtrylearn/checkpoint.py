@@ -221,6 +221,11 @@ def load_model(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     return meta, _unpack(tensors, Path(path) / _MODEL_TENSORS)
 
 
+def model_sha256(path: str | Path) -> str:
+    """The SHA-256 of the weights of the trained model in the folder ``path``: what its attempts belong to."""
+    return _sha(read_bytes(Path(path) / _MODEL_TENSORS, _TENSORS_LIMIT))
+
+
 # -------------------------------------------------------------------------------------------------- tensors
 
 

@@ -96,12 +96,27 @@ def try_(
 
 
 @app.command
-def evaluate(out: Out = DEMO) -> None:
-    """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table."""
+def evaluate(
+    out: Out = DEMO,
+    against: Annotated[
+        Path | None, tyro.conf.arg(help="Another evaluated run: compare each method with its own, scene by scene.")
+    ] = None,
+) -> None:
+    """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table.
+
+    With --against, print each method's success minus its success in that run instead, with paired 95 % intervals
+    over tasks; refused unless both were evaluated in the same scenes after the same demonstrations.
+    """
     from watchtrylearn.experiments import main_job
 
+    if against is not None and against.resolve() == out.resolve():
+        raise WtlError(f"--against {against} is the run itself")
     with _opened(out, None) as run:
-        main_job.assess(run)
+        if against is None:
+            main_job.assess(run)
+            return
+        with _opened(against, None) as other:
+            main_job.compare(run, other)
 
 
 @app.command
@@ -115,20 +130,21 @@ def report(out: Out = DEMO) -> None:
 
 @app.command
 def reproduce(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state")],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state, or debug (small).")],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),
     results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it and write RESULTS/NAME.json.
 
-    One run directory per seed; stop it at any time, the same command continues.
+    One run directory per seed; stop it at any time, the same command continues. `wtl reproduce debug` does the same on
+    point tasks without physics, in a minute or two.
     """
     from watchtrylearn.config import nearest, override
     from watchtrylearn.experiments import experiment, main_job, wtl_state
     from watchtrylearn.progress import Display
 
-    tables = {"wtl-state": wtl_state.reproduce}
+    tables = {"wtl-state": wtl_state.reproduce, "debug": wtl_state.reproduce}
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()
