@@ -33,6 +33,20 @@ def test_the_protocol_reports_exactly_the_optimum_for_an_ideal_learner(scenes, f
     assert success(attempts, family, trials) == optimum(family, trials)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("trials", [0, 1, 2])
+def test_demonstrations_in_both_arrangements_leave_only_the_sign_open(scenes, family, trials):
+    suite = make_suite("toy")
+    both = [Scene(s.task, (*s.demos, suite.demonstrate(s.task, s.demos[0].seed + 1)), s.seed) for s in scenes]
+    stated = suite.ceiling(family, demos=2, trials=trials, subset="all")
+    assert success(evaluate(Ideal(), suite, both, trials=2), family, trials) == stated
+
+
+def test_no_optimum_is_claimed_where_none_was_derived():
+    for claim in ({"demos": 0}, {"demos": 1, "scene": "new"}, {"demos": 2, "scene": "new"}):
+        assert make_suite("toy").ceiling("mirror", trials=1, subset="all", **claim) is None
+
+
 def test_copying_the_demonstration_never_improves(scenes):
     attempts = evaluate(Copy(), make_suite("toy"), scenes, trials=2)
     for trials in range(3):

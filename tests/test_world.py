@@ -14,12 +14,19 @@ mujoco = pytest.importorskip("mujoco")
 
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 
+from watchtrylearn import results  # noqa: E402
+from watchtrylearn.data.batches import stack  # noqa: E402
+from watchtrylearn.learners import make_learner  # noqa: E402
+from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig  # noqa: E402
+from watchtrylearn.nn.task_net import NetConfig  # noqa: E402
+from watchtrylearn.protocol import Scene, evaluate  # noqa: E402
+from watchtrylearn.rollouts import rollout  # noqa: E402
 from watchtrylearn.suites import scene as scene_module  # noqa: E402
 from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.scene import SUBSTEPS  # noqa: E402
 from watchtrylearn.suites.tabletop import SPEC, Tabletop, library, row  # noqa: E402
 from watchtrylearn.suites.world import TabletopWorlds  # noqa: E402
-from watchtrylearn.types import ENVIRONMENT, STATE, Episode, WtlError  # noqa: E402
+from watchtrylearn.types import ENVIRONMENT, STATE, Context, Episode, WtlError  # noqa: E402
 
 SUITE = Tabletop(nthread=2)
 TASKS = SUITE.tasks("val")[:8]
@@ -80,6 +87,35 @@ def test_results_do_not_depend_on_threads_or_on_the_other_worlds(demos: list[Epi
     alone = play(SUITE.worlds(TASKS[3:4], SEEDS[3:4]), actions[:, 3:4])
     for a, b in zip(one, alone, strict=True):
         assert all(np.array_equal(a[n][3:4], b[n]) for n in SPEC.observation)
+
+
+def test_what_is_recorded_and_reported_does_not_depend_on_threads(demos: list[Episode]) -> None:
+    """Demonstrations, stochastic trials, attempts after attempts, and the rows made of them."""
+    learner = make_learner("watch_try_learn", SPEC, WatchTryLearnConfig(NetConfig(width=16, hidden=(32,), mixtures=2)))
+    for net in (learner.trial, learner.retrial):
+        net.scaling.fit(stack(demos, SPEC))
+    scenes = [Scene(task, (demo,), seed + 1) for task, demo, seed in zip(TASKS, demos, SEEDS, strict=True)]
+    found = []
+    for threads in (1, 2):
+        suite = Tabletop(threads)
+        shown = suite.demonstrations(TASKS, SEEDS)
+        trials = rollout(learner.explore([Context(s.demos) for s in scenes]), suite.worlds(TASKS, SEEDS))
+        attempts = evaluate(learner, suite, scenes, trials=1)
+        rows = results.rows(attempts, suite, [("watch_try_learn", 0), ("watch_try_learn", 1)])
+        found.append(([*shown, *trials, *(a.episode for a in attempts)], rows))
+    (one, rows), (two, same_rows) = found
+    assert len(one) == 8 + 8 + 16
+    assert all(identical(a, b) for a, b in zip(one, two, strict=True))
+    assert rows == same_rows
+    assert not identical(one[8], one[9])
+
+
+def identical(a: Episode, b: Episode) -> bool:
+    """To the last bit."""
+    pairs = [(a.observation[n], b.observation[n]) for n in SPEC.observation]
+    pairs += [(a.action, b.action), (a.reward, b.reward), (a.initial_state, b.initial_state)]
+    facts = [(e.task, e.seed, e.success, e.diverged, dict(e.terms)) for e in (a, b)]
+    return facts[0] == facts[1] and all(np.array_equal(x, y) for x, y in pairs)
 
 
 def test_reset_forgets_everything(demos: list[Episode]) -> None:

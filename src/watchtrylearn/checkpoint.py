@@ -234,6 +234,11 @@ def copy_model(source: str | Path, target: str | Path) -> None:
         raise WtlError(f"{target} holds another model than {source}; choose another directory")
 
 
+def model_sha256(path: str | Path) -> str:
+    """The SHA-256 of the weights of the trained model in the folder ``path``: what its attempts belong to."""
+    return _sha(read_bytes(Path(path) / _MODEL_TENSORS, _TENSORS_LIMIT))
+
+
 # -------------------------------------------------------------------------------------------------- tensors
 
 

@@ -118,21 +118,34 @@ def evaluate(
     pretrained: Annotated[
         str | None, tyro.conf.arg(metavar="NAME", help=f"Weights that come with the package, e.g. {PRETRAINED}.")
     ] = None,
+    against: Annotated[
+        Path | None, tyro.conf.arg(help="Another evaluated run: compare each method with its own, scene by scene.")
+    ] = None,
 ) -> None:
     """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table.
 
     With --pretrained: the learners NAME that come with the package, on the full test table of their experiment, and
-    whether each published rate is found again.
+    whether each published rate is found again. With --against: each method's success minus its success in that run
+    instead, with paired 95 % intervals over tasks; refused unless both were evaluated in the same scenes after the
+    same demonstrations.
     """
     if pretrained is not None:
         from watchtrylearn.experiments import pretrained as shipped
         from watchtrylearn.progress import Display
 
+        if against is not None:
+            raise WtlError("--pretrained and --against exclude each other")
         return shipped.evaluate(pretrained, out, Display())
     from watchtrylearn.experiments import main_job
 
-    with _opened(out or DEMO, None) as run:
-        main_job.assess(run)
+    folder = out or DEMO
+    if against is not None and against.resolve() == folder.resolve():
+        raise WtlError(f"--against {against} is the run itself")
+    with _opened(folder, None) as run:
+        if against is None:
+            return main_job.assess(run)
+        with _opened(against, None) as other:
+            main_job.compare(run, other)
 
 
 @app.command
@@ -146,7 +159,10 @@ def report(out: Out = DEMO) -> None:
 
 @app.command
 def reproduce(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state or wtl-curves")],
+    name: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="NAME", help="wtl-state, wtl-curves, wtl-reacher, or debug (small)."),
+    ],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),
     results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
@@ -154,13 +170,17 @@ def reproduce(
     """Reproduce a table of the papers: all methods, all seeds; print it and write RESULTS/NAME.json.
 
     One run directory per seed, and the table of all seeds so far after each; stop it at any time, the same
-    command continues.
+    command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without physics, in minutes.
     """
     from watchtrylearn.config import nearest, override
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_state
     from watchtrylearn.progress import Display
 
-    tables = {"wtl-state": wtl_state.reproduce, "wtl-curves": wtl_curves.reproduce}
+    tables = {
+        "wtl-state": wtl_state.reproduce,
+        "wtl-curves": wtl_curves.reproduce,
+        "debug": wtl_state.reproduce,
+    }
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()

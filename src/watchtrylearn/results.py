@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,13 @@ from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.provenance import commit, machine, versions
 from watchtrylearn.statistics import cluster_bootstrap, paired_comparison
 from watchtrylearn.suites import Suite
-from watchtrylearn.types import WtlError
+from watchtrylearn.types import Episode, WtlError
 
 Entry = tuple[str, int]  # a line of the table: (method, trials made before the attempt)
 Row = dict[str, Any]
+Key = tuple[str, int, int]  # task, scene seed, training seed
+ByScene = dict[Key, Attempt]
+Facts = Mapping[str, str | int | float | None]
 
 MAIN = (
     ("bc", 0),
@@ -84,13 +88,13 @@ def rows(
         mine = list(_by_scene(attempts, entry).values())
         for subset, chosen in _subsets([a.scene for a in mine], suite):
             built += [
-                _row(entry, family, subset, within, suite, str(facts.get("scene", "same"))) | facts
+                _row(entry, family, subset, within, suite, facts) | facts
                 for family, within in _families([mine[i] for i in chosen])
             ]
     return built
 
 
-def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> dict[tuple[str, int, int], Attempt]:
+def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> ByScene:
     """The attempts of one entry by (task, scene seed, training seed)."""
     mine = [a for a in attempts if (a.method, a.trials) == entry]
     if not mine:
@@ -131,7 +135,7 @@ def succeeded(attempt: Attempt) -> bool:
     return attempt.episode.success and not attempt.episode.diverged
 
 
-def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite, scene: str) -> Row:
+def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> Row:
     method, trials = entry
     outcomes = [float(succeeded(a)) for a in attempts]
     tasks = [a.scene.task.name for a in attempts]
@@ -148,8 +152,8 @@ def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], su
         "n": len(attempts),
         "tasks": len(set(tasks)),
         "diverged": sum(a.episode.diverged for a in attempts),
-        "ceiling": _ceiling(entry, subset, attempts, suite, scene),
-        "scene": scene,
+        "ceiling": _ceiling(entry, subset, attempts, suite, facts),
+        "scene": "same",
         "subset": subset,
         "modality": "state",
     }
@@ -160,12 +164,17 @@ def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
 
 
-def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, scene: str) -> float | None:
-    """The best possible rate on these scenes: each family's, weighted by its scenes; None if unknown."""
+def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> float | None:
+    """The best possible rate on these scenes: each family's, weighted by its scenes; None if unknown.
+
+    Who is told the target knows what two demonstrations say whose readings disagree.
+    """
     of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
     if of_family is None:
         return None
-    demos, trials = _demos(entry, attempts), entry[1]
+    demos, trials, scene = _demos(entry, attempts), entry[1], facts.get("scene", "same")
+    if facts.get("target") == "told":
+        demos = 2
     scenes = Counter(a.scene.task.family for a in attempts)
     best = {family: of_family(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
     known = [scenes[family] * value for family, value in best.items() if value is not None]
@@ -197,17 +206,59 @@ def comparisons(attempts: Sequence[Attempt], pairs: Sequence[tuple[Entry, Entry]
 
 def paired(attempts: Sequence[Attempt], first: Entry, second: Entry) -> list[tuple[Attempt, Attempt]]:
     """The attempts of two entries scene by scene; ``WtlError`` names the first scene that only one saw."""
-    ours, theirs = _by_scene(attempts, first), _by_scene(attempts, second)
-    unequal = f"{label(*first)!r} and {label(*second)!r} were not evaluated on the same scenes"
+    return _matched(_by_scene(attempts, first), _by_scene(attempts, second), (label(*first), label(*second)))
+
+
+def _matched(ours: ByScene, theirs: ByScene, names: tuple[str, str]) -> list[tuple[Attempt, Attempt]]:
+    _require_same({key: a.scene for key, a in ours.items()}, {key: a.scene for key, a in theirs.items()}, names)
+    return [(ours[key], theirs[key]) for key in ours]
+
+
+def require_same_scenes(ours: Sequence[Scene], theirs: Sequence[Scene], names: tuple[str, str]) -> None:
+    """Refuses scenes that differ in task, seed or what is shown; the sentence says where first."""
+    _require_same({(s.task.name, s.seed, 0): s for s in ours}, {(s.task.name, s.seed, 0): s for s in theirs}, names)
+
+
+def _require_same(ours: Mapping[Key, Scene], theirs: Mapping[Key, Scene], names: tuple[str, str]) -> None:
+    unequal = f"{names[0]!r} and {names[1]!r} were not evaluated on the same scenes"
     for key in (*ours, *theirs):
         where = f"task {key[0]} in scene {key[1]}"
-        for entry, found in ((first, ours), (second, theirs)):
+        for name, found in zip(names, (ours, theirs), strict=True):
             if key not in found:
-                raise WtlError(f"{unequal}: {label(*entry)!r} has no attempt at {where}")
-        shown = [[d.seed for d in found[key].scene.demos] for found in (ours, theirs)]
-        if shown[0] != shown[1]:
-            raise WtlError(f"{unequal}: for {where} they saw demonstrations {shown[0]} and {shown[1]}")
-    return [(ours[key], theirs[key]) for key in ours]
+                raise WtlError(f"{unequal}: {name!r} has no attempt at {where}")
+        shown = [found[key].demos for found in (ours, theirs)]
+        seeds = [[demo.seed for demo in demos] for demos in shown]
+        if seeds[0] != seeds[1]:
+            raise WtlError(f"{unequal}: for {where} they saw demonstrations {seeds[0]} and {seeds[1]}")
+        if not all(map(_same, *shown)):
+            raise WtlError(f"{unequal}: for {where} they saw different demonstrations of seeds {seeds[0]}")
+
+
+def _same(one: Episode, other: Episode) -> bool:
+    """Was the same thing shown?"""
+    pairs = [(values, other.observation[name]) for name, values in one.observation.items()]
+    return one is other or all(np.array_equal(a, b) for a, b in [*pairs, (one.action, other.action)])
+
+
+def across(
+    ours: Sequence[Attempt], theirs: Sequence[Attempt], entries: Sequence[Entry], suite: Suite, names: tuple[str, str]
+) -> list[Row]:
+    """The same methods in two runs, scene by scene: our rate minus theirs, for all scenes and the conflicting ones.
+
+    Rows are those of ``comparisons`` with the rates of both runs (``ours``, ``theirs``); training seeds may differ.
+
+    Raises:
+        WtlError: the scenes or what was shown in them differ; says where first, with the ``names`` of the runs.
+    """
+    built: list[Row] = []
+    for entry in entries:
+        found = [_by_scene([replace(a, seed=0) for a in attempts], entry) for attempts in (ours, theirs)]
+        both = _matched(found[0], found[1], names)
+        for subset, chosen in _subsets([one.scene for one, _ in both], suite):
+            pairs = [both[i] for i in chosen]
+            rates = [float(np.mean([succeeded(a) for a in side])) for side in zip(*pairs, strict=True)]
+            built.append(_comparison(entry, entry, subset, pairs) | {"ours": rates[0], "theirs": rates[1]})
+    return built
 
 
 def _comparison(first: Entry, second: Entry, subset: str, pairs: Sequence[tuple[Attempt, Attempt]]) -> Row:
@@ -364,6 +415,20 @@ def markdown(document: Mapping[str, Any]) -> str:
         text = " | ".join(f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates)
         shown.append(f"| {_heading(entry, special)} | {text} | {_best(cells).replace('|', 'and')} |")
     return "\n".join(shown)
+
+
+def across_table(rows: Sequence[Row], names: tuple[str, str]) -> Table:
+    """The rows of ``across`` for the terminal, in the order of the entries: all scenes, then the conflicting ones."""
+    built = Table(title=f"{names[0]} minus {names[1]}, in the same scenes", padding=0)
+    built.add_column("method", no_wrap=True)
+    for heading in ("scenes", "RUN %", "OTHER %", "difference in points", "95 % interval"):
+        built.add_column(heading, justify="right")
+    for row in rows:
+        low, high = (f"{100 * end:+.1f}" for end in row["ci"])
+        scenes = f"{row['n']} {row['subset']}"
+        rates = (percent(row["ours"]), percent(row["theirs"]))
+        built.add_row(label(**row["first"]), scenes, *rates, f"{100 * row['difference']:+.1f}", f"{low} to {high}")
+    return built
 
 
 def _all_lines(document: Mapping[str, Any]) -> Iterator[tuple[str, Entry, dict[tuple[str, str], Row]]]:

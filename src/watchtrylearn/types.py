@@ -17,6 +17,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +61,13 @@ class Channel:
     @property
     def size(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def bounds(self) -> tuple[Float[np.ndarray, "size"], Float[np.ndarray, "size"]]:
+        """Lowest and highest finite values that pass: ``low`` and ``high`` with room for rounding."""
+        slack = 1e-5 * (1.0 + np.abs(np.asarray(self.high)))
+        largest = np.finfo(float).max
+        return np.maximum(np.asarray(self.low) - slack, -largest), np.minimum(np.asarray(self.high) + slack, largest)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class Task:
         raise KeyError(f"task {self.name} has no parameter {key!r}; it has {[n for n, _ in self.parameters]}")
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "parameters": dict(self.parameters)}
+        return {**vars(self), "parameters": dict(self.parameters)}  # not asdict, whose deep copies are slow
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Task:
@@ -242,19 +250,19 @@ def _channel_problems(name: str, values: np.ndarray | None, channel: Channel, st
         return [f"{name}: missing"]
     if values.shape != (steps, channel.size):
         return [f"{name}: shape {values.shape}, expected ({steps}, {channel.size})"]
+    low, high = channel.bounds
+    sound = (values >= low) & (values <= high)  # False for what is not finite, too
+    if sound.all():
+        return []
     bad = ~np.isfinite(values)
     if bad.any():
         step, column = np.argwhere(bad)[0]
         return [f"{name}: {channel.names[column]} is {values[step, column]} at step {step}"]
-    slack = 1e-5 * (1.0 + np.abs(np.asarray(channel.high)))
-    outside = (values < np.asarray(channel.low) - slack) | (values > np.asarray(channel.high) + slack)
-    if outside.any():
-        step, column = np.argwhere(outside)[0]
-        return [
-            f"{name}: {channel.names[column]} is {values[step, column]:.4g} at step {step}, "
-            f"outside [{channel.low[column]:.4g}, {channel.high[column]:.4g}]"
-        ]
-    return []
+    step, column = np.argwhere(~sound)[0]
+    return [
+        f"{name}: {channel.names[column]} is {values[step, column]:.4g} at step {step}, "
+        f"outside [{channel.low[column]:.4g}, {channel.high[column]:.4g}]"
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- context

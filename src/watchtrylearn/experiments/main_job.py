@@ -73,9 +73,25 @@ def attempt(run: Run, explorer: str) -> None:
 def assess(run: Run) -> None:
     """Evaluates every learner on the same held-out scenes; writes RUN/results.json and prints the table."""
     say(run, f"[bold]Evaluate[/bold]: {run.experiment.split} tasks, every method in the same scenes")
-    document = results_document(run, _attempts(run))
+    document = results_document(run, attempts_of(run))
     write_json(run.directory / "results.json", document)
     run.display.console.print(results.table(document))
+
+
+def compare(run: Run, other: Run) -> None:
+    """Prints the methods of two runs side by side, scene by scene; ``other`` must be evaluated already."""
+    names = (str(run.directory), str(other.directory))
+    for what, ours, theirs in (
+        ("suite", run.suite.name, other.suite.name),
+        ("split", run.experiment.split, other.experiment.split),
+    ):
+        if ours != theirs:
+            raise WtlError(f"{names[0]} and {names[1]} cannot be compared: their {what} is {ours!r} and {theirs!r}")
+    steps.require_evaluated(other, LEARNERS)
+    results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
+    attempts = min(run.experiment.attempts, other.experiment.attempts)
+    rows = results.across(attempts_of(run), attempts_of(other), entries(attempts), run.suite, names)
+    run.display.console.print(results.across_table(rows, names))
 
 
 def show(run: Run) -> None:
@@ -99,15 +115,13 @@ def show(run: Run) -> None:
 def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
     """The result document of docs/design.md section 5."""
     experiment = run.experiment
-    wanted = [("bc", 0), ("one_shot", 0)]
-    wanted += [(name, k) for name in ("trials_only", "watch_try_learn") for k in range(1, experiment.attempts + 1)]
     pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
     return results.document(
         experiment=experiment.name,
         command=_command(experiment),
         seeds=[experiment.seed],
         seconds=run.seconds(),
-        rows=results.rows(attempts, run.suite, wanted),
+        rows=results.rows(attempts, run.suite, entries(experiment.attempts)),
         comparisons=results.comparisons(attempts, pairs, run.suite),
         extra={
             "summary": experiment.summary,
@@ -115,6 +129,12 @@ def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
             "outcomes": results.outcomes(attempts, run.suite),
         },
     )
+
+
+def entries(attempts: int) -> list[results.Entry]:
+    """The lines of the table if every method that learns from trials may make ``attempts`` after its first."""
+    found: list[results.Entry] = [("bc", 0), ("one_shot", 0)]
+    return found + [(name, k) for name in ("trials_only", "watch_try_learn") for k in range(1, attempts + 1)]
 
 
 def publish(document: Mapping[str, object], path: Path, display: Display) -> None:
@@ -127,13 +147,18 @@ def publish(document: Mapping[str, object], path: Path, display: Display) -> Non
 
 def _command(experiment: Experiment) -> str:
     """The command that makes this run: the preset, and what was changed of it."""
+    chosen = [] if experiment.name == "demo" else ["--preset", experiment.name]
+    return shlex.join(["wtl", "demo", *chosen, *changes(experiment)])
+
+
+def changes(experiment: Experiment) -> list[str]:
+    """The arguments that change the preset of this name into ``experiment``; none if it is the preset."""
     changed = differences(as_json(preset(experiment.name)), as_json(experiment))
     settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]
-    chosen = "" if experiment.name == "demo" else f" --preset {experiment.name}"
-    return shlex.join(["wtl", "demo", *shlex.split(chosen), *(["--set", *settings] if settings else [])])
+    return ["--set", *settings] if settings else []
 
 
-def _attempts(run: Run) -> list[Attempt]:
+def attempts_of(run: Run) -> list[Attempt]:
     scenes = steps.evaluation_scenes(run)
     return [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
 

@@ -7,6 +7,7 @@ RUN/trials/bc/           trials made without a demonstration
 RUN/LEARNER/             config, metrics, checkpoints, model.safetensors
 RUN/evaluation/demos/    the demonstrations shown at evaluation
 RUN/evaluation/LEARNER/  every attempt of the evaluation
+                         (trials and attempts: made_by.json, the hash of the weights that made them)
 RUN/results.json, RUN/report.html
 """
 

@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from watchtrylearn import checkpoint
 from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
+from watchtrylearn.files import read_json, write_json
 from watchtrylearn.learners import AnyLearner, config_class, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
@@ -33,6 +36,7 @@ BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
 TEST_SEED = 2_000_000
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
+MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
 NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
 
@@ -118,16 +122,38 @@ def _required(run: Run, *parts: str) -> list[Episode]:
     if not (path / "meta").exists():
         verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
         raise WtlError(f"{path} does not exist yet; make it with `wtl {verb} --out {run.directory}`")
-    return list(run.store(*parts).read())
+    store = run.store(*parts) if parts[0] == "demos" else made_by(run, parts[-1], *parts)
+    return list(store.read())
 
 
 def trained(run: Run, name: str) -> AnyLearner:
     """The trained learner RUN/name, if it fits the suite."""
-    if not (run.directory / name / "model.json").exists():
-        raise WtlError(f"{run.directory / name} holds no trained model yet; `wtl train {name} --out {run.directory}`")
-    learner = load(run.directory / name)
+    learner = load(_model(run, name))
     require_same_spec(learner, run.suite)
     return learner
+
+
+def _model(run: Run, name: str) -> Path:
+    """The folder RUN/name, if there is a trained model in it."""
+    if not (run.directory / name / "model.json").exists():
+        raise WtlError(f"{run.directory / name} holds no trained model yet; `wtl train {name} --out {run.directory}`")
+    return run.directory / name
+
+
+def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
+    """The dataset RUN/parts of attempts by learner ``name``; refused if other weights than its present ones made them.
+
+    Whose they are is noted in the dataset before its first attempt. One that has attempts and no note is older than
+    these notes: it is taken for the present weights', and noted so.
+    """
+    store = run.store(*parts)
+    path, present = store.path / MADE_BY, {"learner": name, "model_sha256": checkpoint.model_sha256(_model(run, name))}
+    noted = read_json(path) if len(store) and path.exists() else None
+    if noted not in (None, present):
+        raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
+    if noted is None:
+        write_json(path, present)
+    return store
 
 
 # ------------------------------------------------------------------------------------------------------ try
@@ -149,7 +175,7 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
     with (
         timed(run, f"try {explorer}"),
         stop_signals() as signalled,
-        run.store("trials", explorer) as store,
+        made_by(run, explorer, "trials", explorer) as store,
         run.display.track(f"trying ({explorer})", repeats * len(demos), len(store)) as advance,
     ):
         for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
@@ -250,6 +276,14 @@ def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[E
     raise WtlError(f"the expert failed 20 times at task {jobs[failed[0]][0].name}")
 
 
+def require_evaluated(run: Run, names: Sequence[str]) -> None:
+    """Refuses a run whose evaluation of learners ``names`` is not all there."""
+    for name in ("demos", *names):
+        path = run.directory / "evaluation" / name
+        if not (path / "meta").exists() or len(run.store("evaluation", name)) == 0:
+            raise WtlError(f"{path} holds no evaluation yet; make it with `wtl evaluate --out {run.directory}`")
+
+
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
     """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
     trials = run.experiment.attempts if name in ("trials_only", "watch_try_learn") else 0
@@ -260,21 +294,23 @@ def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attem
         made = evaluate(learner, run.suite, scenes, trials=trials, run_seed=seed, on_step=on_step)
         return [attempt.episode for attempt in made]
 
-    episodes = kept(run, name, [(s.task, s.seed) for s, _ in expected], make)
+    episodes = kept(run, name, name, [(s.task, s.seed) for s, _ in expected], make)
     return [Attempt(name, s, k, e, run.experiment.seed) for (s, k), e in zip(expected, episodes, strict=True)]
 
 
 def kept(
     run: Run,
     name: str,
+    learner: str,
     expected: Sequence[tuple[Task, int]],
     make: Callable[[Callable[[int], None]], list[Episode]],
 ) -> list[Episode]:
     """The episodes in RUN/evaluation/name; if there are none yet, those that ``make`` makes, stored first.
 
-    Refuses stored episodes that are not at the ``expected`` tasks and scenes, in that order.
+    Refuses stored episodes that are not at the ``expected`` tasks and scenes, in that order, and those that other
+    weights of ``learner`` made.
     """
-    with run.store("evaluation", name) as store:
+    with made_by(run, learner, "evaluation", name) as store:
         if len(store) == 0:
             scenes = len(set(expected))
             steps = run.suite.spec.horizon * len(expected) // scenes

@@ -1,12 +1,13 @@
-"""``wtl reproduce wtl-state``: what one demonstration leaves open, one trial settles. The full table, three seeds.
+"""``wtl reproduce``: what one demonstration leaves open, one trial settles. The full table, three seeds.
 
 Beyond the main job's rows: does the retrial know the *task* or only the scene (attempts in a new scene after the
 trials)? Does it use the outcome (hidden, flipped)? What would a second demonstration tell instead of a trial? And
-what is left when the target is told (execution alone)?
+what is left when the target is told (execution alone)? A row for which a suite knows too little is left out.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Suite
-from watchtrylearn.types import Context, ContextBatch, Episode, Policy, WtlError
+from watchtrylearn.types import Context, ContextBatch, Episode, Policy
 
 SEEDS = (0, 1, 2)
 LEARNERS = ("bc", "contextual", "one_shot", "trials_only", "watch_try_learn")
@@ -62,7 +63,7 @@ def _document(
     pairs += [(("watch_try_learn", k), ("trials_only", k)) for k in trials]
     return results.document(
         experiment=experiment.name,
-        command=f"wtl reproduce {experiment.name}",
+        command=shlex.join(["wtl", "reproduce", experiment.name, *main_job.changes(experiment)]),
         seeds=seeds,
         seconds=seconds,
         rows=[row for made, entries, facts in groups.values() for row in results.rows(made, suite, entries, **facts)],
@@ -96,7 +97,10 @@ def _per_family(attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
 
 
 def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Facts]]:
-    """Attempts by condition, each with the entries of its table and the facts that set its rows apart."""
+    """Attempts by condition, each with the entries of its table and the facts that set its rows apart.
+
+    Conditions that the suite does not offer are left out.
+    """
     scenes = steps.evaluation_scenes(run)
     main = [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
     watched = [a for a in main if a.method == "watch_try_learn"]
@@ -105,14 +109,15 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     entries += [(name, k) for name in ("trials_only", "watch_try_learn") for k in trials]
     retrials: list[results.Entry] = [("watch_try_learn", k) for k in trials]
     first: list[results.Entry] = [("watch_try_learn", 1)]
-    return {
+    groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {
         "main": (main, entries, {}),
         "new scene": (_in_new_scenes(run, watched), retrials, {"scene": "new"}),
         "outcome hidden": (_with_outcomes(run, watched, "hidden"), first, {"outcome": "hidden", "ceiling": None}),
         "outcome flipped": (_with_outcomes(run, watched, "flipped"), first, {"outcome": "flipped", "ceiling": None}),
         "two demonstrations": (_two_demonstrations(run, scenes), [("watch_try_learn", 0)], {}),
-        "target told": (_told(run, scenes), [("one_shot", 0)], {"target": "told", "ceiling": 1.0}),
+        "target told": (_told(run, scenes), [("one_shot", 0)], {"target": "told"}),
     }
+    return {name: group for name, group in groups.items() if group[0]}
 
 
 def _contexts(attempts: Sequence[Attempt], trials: int) -> tuple[list[Scene], list[Context]]:
@@ -166,25 +171,28 @@ def _blindfold(policy: ChunkPolicy) -> ChunkPolicy:
 
 
 def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
-    """The first attempt after two demonstrations, one of each arrangement."""
+    """The first attempt after two demonstrations whose readings disagree; none if a task was not shown two such."""
     shown: dict[str, dict[int, Episode]] = {}
     for scene in scenes:
         shown.setdefault(scene.task.name, {})[scene.demos[0].seed] = scene.demos[0]
-    both = [Scene(s.task, (s.demos[0], _other(shown[s.task.name], s.demos[0])), s.seed) for s in scenes]
+    others = [_other(shown[s.task.name], s.demos[0], run.suite) for s in scenes]
+    both = [Scene(s.task, (s.demos[0], d), s.seed) for s, d in zip(scenes, others, strict=True) if d is not None]
+    if len(both) < len(scenes):
+        return []
     return _attempted(run, "watch_try_learn-two-demos", both, 0, _adapted_to([Context(s.demos) for s in both]))
 
 
-def _other(demos: dict[int, Episode], demo: Episode) -> Episode:
-    """The next demonstration of the task in the other arrangement."""
+def _other(demos: dict[int, Episode], demo: Episode, suite: Suite) -> Episode | None:
+    """The next demonstration of the task in whose scene the readings of ``demo`` disagree."""
     order = [*(d for seed, d in demos.items() if seed > demo.seed), *demos.values()]
-    return next(d for d in order if (d.seed - demo.seed) % 2)
+    return next((d for d in order if results.in_conflict(Scene(d.task, (demo,), d.seed), suite)), None)
 
 
 def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
-    """One-shot imitation that is told which entity is right: execution alone."""
+    """One-shot imitation that is told which entity is right: execution alone. None if the suite cannot tell."""
     target: Callable[..., int] | None = getattr(run.suite, "target", None)
     if target is None:
-        raise WtlError(f"suite {run.suite.name!r} does not tell its targets")
+        return []
     right = [target(s.task, s.seed) for s in scenes]
 
     def adapt(learner: WatchTryLearn) -> Policy:
@@ -210,7 +218,7 @@ def _attempted(
         finally:
             worlds.close()
 
-    episodes = steps.kept(run, name, [(s.task, s.seed) for s in scenes], make)
+    episodes = steps.kept(run, name, "watch_try_learn", [(s.task, s.seed) for s in scenes], make)
     return [
         Attempt("watch_try_learn", s, trials, e, run.experiment.seed) for s, e in zip(scenes, episodes, strict=True)
     ]

@@ -64,6 +64,9 @@ class Judge:
         self.spoiled, self.unfair, self.was_lifted = np.zeros((3, len(target)), bool)
         names = dict.fromkeys(name for family in FAMILY_TERMS.values() for name in family)
         self.terms = {name: np.zeros(len(target)) for name in names}
+        self._applies = {
+            name: np.isin(self.families, [f for f, mine in FAMILY_TERMS.items() if name in mine]) for name in names
+        }
 
     def reset(self, facts: Facts, mask: Bool[np.ndarray, "world"]) -> None:
         """Begin anew in the worlds of ``mask``; the objects stand where they started."""
@@ -81,7 +84,7 @@ class Judge:
         """
         success = moving.copy()
         for name, value in self._terms(facts, moving).items():
-            applies = np.isin(self.families, [f for f, names in FAMILY_TERMS.items() if name in names])
+            applies = self._applies[name]
             needed = HELD_STEPS if name == "held_steps" else 1
             success &= ~applies | (value >= needed)
             self.terms[name] = np.where(moving, applies * value, self.terms[name])

@@ -89,8 +89,15 @@ class Toy:
         return _swapped(demo_seed) != _swapped(seed)
 
     def ceiling(self, family: str, *, demos: int, trials: int, subset: str, scene: str = "same") -> float | None:
-        """The optimum after one demonstration, in the trials' scene; unknown (None) otherwise."""
-        return optimum(family, trials, subset) if demos == 1 and scene == "same" else None
+        """The optimum in the trials' scene; unknown (None) in another one and without a demonstration.
+
+        Demonstrations in both arrangements leave one reading, and the sign to the first trial.
+        """
+        if demos == 0 or scene != "same":
+            return None
+        if demos > 1:
+            return 0.5 if family == "mirror" and trials == 0 else 1.0
+        return optimum(family, trials, subset)
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """The straight way to the right mark."""

@@ -1,0 +1,179 @@
+"""What an evaluation belongs to: attempts to the weights that made them, comparisons to the scenes of both runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from watchtrylearn import cli, results
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments import main_job
+from watchtrylearn.experiments.run import open_run
+from watchtrylearn.experiments.steps import MADE_BY
+from watchtrylearn.progress import Display
+
+TINY = [
+    "demos_per_task=2",
+    "tasks=16",
+    "trials_per_demo=1",
+    "scenes=4",
+    "eval_tasks=4",
+    "train.bc.steps=40",
+    "train.one_shot.steps=150",
+    "train.trials_only.steps=40",
+    "train.watch_try_learn.steps=100",
+    "net.hidden=[32]",
+    "net.width=32",
+]
+
+
+def make(folder: Path, *settings: str) -> Path:
+    """A finished run."""
+    assert cli.main(["demo", "--preset", "debug", "--out", str(folder), "--set", *TINY, *settings]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    """Two training seeds."""
+    folder = tmp_path_factory.mktemp("runs")
+    return make(folder / "zero"), make(folder / "one", "seed=1")
+
+
+@pytest.fixture
+def run(runs, tmp_path) -> Path:
+    """A copy of the first, to be meddled with."""
+    return Path(shutil.copytree(runs[0], tmp_path / "copy"))
+
+
+def retrain(run: Path, learner: str) -> None:
+    """Train a learner anew from another number of steps, in the same folder."""
+    path = run / "experiment.json"
+    stored = json.loads(path.read_text())
+    stored["experiment"]["train"][learner]["steps"] += 1
+    path.write_text(json.dumps(stored))
+    shutil.rmtree(run / learner)
+    assert cli.main(["train", learner, "--out", str(run)]) == 0
+
+
+# -------------------------------------------------------------------------------------- attempts and weights
+
+
+@pytest.mark.parametrize(("learner", "verb", "dataset", "again"), [
+    ("bc", ["evaluate"], "evaluation/bc", ["evaluate"]),
+    ("watch_try_learn", ["report"], "evaluation/watch_try_learn", ["evaluate"]),
+    ("one_shot", ["try"], "trials/one_shot", ["try"]),
+    ("one_shot", ["train", "watch_try_learn"], "trials/one_shot", ["try"]),
+])  # fmt: skip
+def test_attempts_of_other_weights_are_refused_until_they_are_removed(learner, verb, dataset, again, run, capsys):
+    retrain(run, learner)
+    capsys.readouterr()
+    assert cli.main([*verb, "--out", str(run)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"wtl: {run / dataset} was made by other weights than those in {run / learner}; remove it"
+    shutil.rmtree(run / dataset)
+    assert cli.main([*again, "--out", str(run)]) == 0
+    assert cli.main([*verb, "--out", str(run)]) == 0
+
+
+def test_the_same_weights_trained_again_keep_their_attempts(run):
+    before = {p: p.stat().st_mtime_ns for p in (run / "evaluation").rglob("*.parquet")}
+    shutil.rmtree(run / "bc")
+    assert cli.main(["train", "bc", "--out", str(run)]) == 0
+    assert cli.main(["evaluate", "--out", str(run)]) == 0
+    assert {p: p.stat().st_mtime_ns for p in (run / "evaluation").rglob("*.parquet")} == before
+
+
+def test_attempts_from_before_weights_were_noted_are_taken_for_the_present_ones(run):
+    notes = sorted(run.rglob(MADE_BY))
+    assert len(notes) == 6  # four learners evaluated, two explorers
+    before = [note.read_text() for note in notes]
+    for note in notes:
+        note.unlink()
+    assert cli.main(["demo", "--preset", "debug", "--out", str(run), "--set", *TINY]) == 0
+    assert [note.read_text() for note in notes] == before
+
+
+def test_a_note_without_attempts_binds_nobody(run):
+    """What a run leaves that was killed after the note and before the first attempt."""
+    shutil.rmtree(run / "evaluation" / "bc")
+    with open_run(run, None, Display(quiet=True)) as opened:
+        EpisodeStore.create(run / "evaluation" / "bc", opened.suite.spec, "toy")
+    (run / "evaluation" / "bc" / MADE_BY).write_text('{"learner": "bc", "model_sha256": "of weights before"}')
+    assert cli.main(["evaluate", "--out", str(run)]) == 0
+
+
+# ------------------------------------------------------------------------------------------------ two runs
+
+
+def test_two_runs_are_compared_in_the_same_scenes(runs, capsys):
+    assert cli.main(["evaluate", "--out", str(runs[0]), "--against", str(runs[1])]) == 0
+    printed = capsys.readouterr().err  # as everything that is shown while a run is open
+    assert "after 2 trials" in printed
+    assert "conflict" in printed
+    with open_run(runs[0], None, Display(quiet=True)) as one, open_run(runs[1], None, Display(quiet=True)) as two:
+        ours, theirs = main_job.attempts_of(one), main_job.attempts_of(two)
+        rows = results.across(ours, theirs, main_job.entries(2), one.suite, ("one", "two"))
+    assert [(r["first"]["method"], r["first"]["trials"], r["subset"]) for r in rows] == [
+        (method, trials, subset) for method, trials in results.MAIN for subset in ("all", "conflict")
+    ]
+    for row in rows:
+        entry, subset = (row["first"]["method"], row["first"]["trials"]), row["subset"]
+        rates = [rate(run, *entry, subset) for run in runs]
+        assert [row["ours"], row["theirs"]] == rates
+        assert row["difference"] == pytest.approx(rates[0] - rates[1])
+        assert row["ci"][0] <= row["difference"] <= row["ci"][1]
+
+
+def rate(run: Path, method: str, trials: int, subset: str) -> float:
+    """The second route: what the run's own table says."""
+    wanted = {"method": method, "trials": trials, "subset": subset, "family": "all"}
+    (row,) = [r for r in json.loads((run / "results.json").read_text())["rows"] if wanted.items() <= r.items()]
+    return row["value"]
+
+
+def test_a_run_compared_with_its_copy_differs_nowhere(runs, run):
+    with open_run(runs[0], None, Display(quiet=True)) as one, open_run(run, None, Display(quiet=True)) as two:
+        attempts = [main_job.attempts_of(each) for each in (one, two)]
+        rows = results.across(*attempts, main_job.entries(2), one.suite, ("one", "two"))
+    assert {row["difference"] for row in rows} == {0.0}
+    assert {row["p_tasks"] for row in rows} == {1.0}
+
+
+def refused(run: Path, other: Path, capsys) -> str:
+    capsys.readouterr()
+    assert cli.main(["evaluate", "--out", str(run), "--against", str(other)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(("settings", "difference"), [
+    (["scenes=6"], "zero' has no attempt at task reference-test-000 in scene 2000004"),
+    (["eval_tasks=2"], "other' has no attempt at task mirror-test-005 in scene 2000000"),
+    (["split=val"], "their split is 'test' and 'val'"),
+])  # fmt: skip
+def test_runs_in_other_scenes_are_refused_by_the_first_difference(settings, difference, runs, tmp_path, capsys):
+    assert difference in refused(runs[0], make(tmp_path / "other", *settings), capsys)
+
+
+def test_runs_that_were_shown_something_else_are_refused(runs, run, capsys):
+    store = EpisodeStore.open(run / "evaluation" / "demos")
+    episodes = store.read()
+    episodes[1].observation["state"][0, 0] += np.float32(1e-3)
+    shutil.rmtree(store.path)
+    with EpisodeStore.create(store.path, store.spec, "toy", executed=True) as changed:
+        changed.append(episodes)
+    error = refused(runs[0], run, capsys)
+    assert "task reference-test-000 in scene 2000002 they saw different demonstrations of seeds [1000001]" in error
+
+
+def test_the_other_run_must_be_evaluated(runs, run, capsys):
+    shutil.rmtree(run / "evaluation" / "trials_only")
+    assert f"trials_only holds no evaluation yet; make it with `wtl evaluate --out {run}`" in refused(
+        runs[0], run, capsys
+    )
+    assert cli.main(["evaluate", "--out", str(run), "--against", str(runs[0])]) == 0  # its own is made
+    assert refused(run, run, capsys) == f"wtl: --against {run} is the run itself\n"
