@@ -115,7 +115,7 @@ def report(out: Out = DEMO) -> None:
 
 @app.command
 def reproduce(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state")],
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME", help="wtl-state or wtl-reacher")],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),
     results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
@@ -125,10 +125,10 @@ def reproduce(
     One run directory per seed; stop it at any time, the same command continues.
     """
     from watchtrylearn.config import nearest, override
-    from watchtrylearn.experiments import experiment, main_job, wtl_state
+    from watchtrylearn.experiments import experiment, main_job, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
-    tables = {"wtl-state": wtl_state.reproduce}
+    tables = {"wtl-state": wtl_state.reproduce, "wtl-reacher": wtl_reacher.reproduce}
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()
@@ -148,7 +148,7 @@ def list_() -> None:
     print("learners:    " + ", ".join(learner_names()))
     print("experiments:")
     for entry in EXPERIMENTS:
-        print(f"  {entry.name:<10} {entry.summary} (suite {entry.suite})")
+        print(f"  {entry.name:<11} {entry.summary} (suite {entry.suite})")
 
 
 @app.command

@@ -118,6 +118,23 @@ EXPERIMENTS = (
         gallery=0,
     ),
     Experiment(
+        name="wtl-reacher",
+        summary="the authors' toy arm: a demonstration shows the target, a trial how the joints are wired",
+        suite="reacher",
+        demos_per_task=500,
+        trials_per_demo=2,
+        net=NetConfig(embedding="flat", hidden=(100, 100), mixtures=8, chunk=1, execute=1),
+        train=_training(
+            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            bc=2000,
+            one_shot=4000,
+            watch_try_learn=6000,
+        ),
+        scenes=60,
+        attempts=1,
+        gallery=0,
+    ),
+    Experiment(
         name="debug",
         summary="the same steps on physics-free point tasks in under a minute",
         suite="toy",

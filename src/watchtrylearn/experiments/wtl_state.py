@@ -98,7 +98,7 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     first: list[results.Entry] = [("watch_try_learn", 1)]
     return {
         "main": (main, entries, {}),
-        "new scene": (_in_new_scenes(run, watched), retrials, {"scene": "new"}),
+        "new scene": (in_new_scenes(run, watched), retrials, {"scene": "new"}),
         "outcome hidden": (_with_outcomes(run, watched, "hidden"), first, {"outcome": "hidden", "ceiling": None}),
         "outcome flipped": (_with_outcomes(run, watched, "flipped"), first, {"outcome": "flipped", "ceiling": None}),
         "two demonstrations": (_two_demonstrations(run, scenes), [("watch_try_learn", 0)], {}),
@@ -113,7 +113,7 @@ def _contexts(attempts: Sequence[Attempt], trials: int) -> tuple[list[Scene], li
     return scenes, [Context(s.demos, tuple(made[s.task.name, s.seed, k] for k in range(trials))) for s in scenes]
 
 
-def _in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
+def in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     """After k trials in one scene, an attempt in another; arrangements of the three scenes in all combinations."""
     found = []
     for k in range(1, run.experiment.attempts + 1):
