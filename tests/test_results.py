@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,21 @@ def test_a_method_that_reads_wrongly_fails_exactly_in_conflict() -> None:
     assert find(rows, family="all", subset="all")["n"] == 16 * SCENES
     assert find(rows, family="all", subset="conflict")["n"] == 16 * SCENES // 2
     assert find(rows, family="mirror", subset="all")["tasks"] == 8
+
+
+def test_a_return_is_the_mean_sum_of_rewards_and_is_printed_as_a_number() -> None:
+    paid = [
+        dataclasses.replace(a, episode=episode(a.scene, True, reward=np.array([-1.0, -2.0 - a.scene.seed % 2])))
+        for a in attempts("bc", 0, even)
+    ]
+    rows = results.rows(paid, TOY, [("bc", 0)], "return")
+    assert find(rows, family="all", subset="all")["value"] == pytest.approx(-3.5)
+    assert find(rows, family="all", subset="conflict")["value"] == pytest.approx(-4.0)
+    assert {row["metric"] for row in rows} == {"return"}
+    assert {row["ceiling"] for row in rows} == {None}
+    shown = results.markdown({"experiment": "x", "rows": rows})
+    assert "**-3.50** (" in shown
+    assert "return" in str(results.table({"experiment": "x", "rows": rows}).title)
 
 
 def test_the_whole_is_the_weighted_mean_of_the_families() -> None:

@@ -357,10 +357,12 @@ def table(document: Mapping[str, Any]) -> Table:
     wanted = columns(document)
     for heading, _, _ in wanted:
         built.add_column(heading, justify="center", no_wrap=True)
-    built.add_column("best", justify="center", no_wrap=True)
+    limited = _has_ceilings(document)
+    if limited:
+        built.add_column("best", justify="center", no_wrap=True)
     for special, entry, cells in _all_lines(document):
         text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
-        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, _best(cells))
+        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, *([_best(cells)] if limited else []))
     if any(subset == "conflict" for _, _, subset in wanted):
         built.caption = (
             "conflict: only scenes where two readings of the demonstration disagree\n"
@@ -372,13 +374,24 @@ def table(document: Mapping[str, Any]) -> Table:
 def markdown(document: Mapping[str, Any]) -> str:
     """The table for a page: one line per method, values with their intervals, ceilings beside them."""
     wanted = columns(document)
-    shown = ["| method | " + " | ".join(heading for heading, _, _ in wanted) + " | best possible: all, conflict |"]
-    shown.append("|---|" + "---|" * (len(wanted) + 1))
+    limited = _has_ceilings(document)
+    heads = ["method", *(heading for heading, _, _ in wanted), *(["best possible: all, conflict"] if limited else [])]
+    shown = [_line(heads), "|" + "---|" * len(heads)]
     for special, entry, cells in _all_lines(document):
         rates = [_cell(cells.get((family, subset))).plain.split("\n") for _, family, subset in wanted]
-        text = " | ".join(f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates)
-        shown.append(f"| {_heading(entry, special)} | {text} | {_best(cells).replace('|', 'and')} |")
+        text = [f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates]
+        best = [_best(cells).replace("|", "and")] if limited else []
+        shown.append(_line([_heading(entry, special), *text, *best]))
     return "\n".join(shown)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _has_ceilings(document: Mapping[str, Any]) -> bool:
+    """Is the best possible known anywhere? Otherwise the tables have no column for it."""
+    return any(row["ceiling"] is not None for row in document["rows"])
 
 
 def _all_lines(document: Mapping[str, Any]) -> Iterator[tuple[str, Entry, dict[tuple[str, str], Row]]]:

@@ -63,11 +63,14 @@ def ratio_bootstrap(
 ) -> Interval:
     """An interval for sum(``above``) / sum(``below``), both observed in ``clusters``, that holds for new clusters.
 
-    The sum of ``below`` must stay away from 0 however the clusters are drawn.
+    The sum of ``below`` must stay away from 0 however the clusters are drawn. Raises ``WtlError`` if there are not
+    two clusters whose ratios differ: then nothing tells how far another one might be off.
     """
     everywhere = (-math.inf, math.inf)
-    sums = [_per_cluster(values, clusters, everywhere)[0] for values in (above, below)]
-    return _bootstrap(*sums, rng, confidence)
+    top, bottom = (_per_cluster(values, clusters, everywhere)[0] for values in (above, below))
+    if np.ptp(top / bottom) == 0:
+        raise WtlError(f"{len(top)} clusters with the same ratio give no interval")
+    return _bootstrap(top, bottom, rng, confidence)
 
 
 def _bootstrap(
