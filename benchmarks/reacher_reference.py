@@ -10,8 +10,18 @@ import numpy as np
 import torch
 
 from watchtrylearn.suites.reacher import (
-    DAMPING, GEAR, HORIZON, INERTIA, LINKS, SUBSTEPS, TIMESTEP, Reacher, ReacherWorlds, demonstrations, postures,
-)  # fmt: skip
+    DAMPING,
+    GEAR,
+    HORIZON,
+    INERTIA,
+    LINKS,
+    SUBSTEPS,
+    TIMESTEP,
+    Reacher,
+    ReacherWorlds,
+    demonstrations,
+    postures,
+)
 
 SCENES, STEPS = 24, 2500
 RUN_UP = 8  # control steps of full acceleration, then as many of braking, in the first guess
@@ -25,7 +35,9 @@ def main() -> None:
     plans = [optimised(worlds, posture) for posture in range(2)]
     best = np.max([returns(worlds, plan) for plan in plans], axis=0)
     idle = returns(worlds, np.zeros((SCENES, HORIZON, 2)))
-    print(f"mean return in {SCENES} scenes: doing nothing {idle.mean():.3f}, demonstrator {expert.mean():.3f}, ", end="")
+    print(
+        f"mean return in {SCENES} scenes: doing nothing {idle.mean():.3f}, demonstrator {expert.mean():.3f}, ", end=""
+    )
     print(f"plans {best.mean():.3f}; the demonstrator is at most {np.max(best - expert):.3f} below a plan")
 
 
@@ -63,7 +75,9 @@ def cost(plan: torch.Tensor, joints: torch.Tensor, target: torch.Tensor) -> torc
 def returns(worlds: ReacherWorlds, plan: np.ndarray) -> np.ndarray:
     """What the plans earn in MuJoCo, (world,)."""
     worlds.reset()
-    earned: np.ndarray = sum(worlds.step(plan[:, t] * worlds.sign)[1] for t in range(HORIZON))
+    earned = np.zeros(len(plan))
+    for t in range(HORIZON):
+        earned += worlds.step(plan[:, t] * worlds.sign)[1]
     return earned
 
 

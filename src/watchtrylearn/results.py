@@ -66,6 +66,7 @@ def rows(
     suite: Suite,
     entries: Sequence[Entry] = MAIN,
     metric: str = "success",
+    /,
     **facts: str | int | float | None,
 ) -> list[Row]:
     """Success rates (or mean returns) of every entry: per family and over all, on all scenes and the conflicting ones.

@@ -38,4 +38,5 @@ def response(
     both = (mask[..., 1:] & mask[..., :-1]).unsqueeze(-1)
     given, change = command[..., :-1, :] * both, state.diff(dim=-2) * both
     size = given.norm(dim=-2).unsqueeze(-1) * change.norm(dim=-2).unsqueeze(-2)
-    return given.transpose(-1, -2) @ change / size.clamp_min(1e-6)
+    cosine: torch.Tensor = given.transpose(-1, -2) @ change / size.clamp_min(1e-6)
+    return cosine

@@ -27,4 +27,5 @@ def advance(
     with contextlib.suppress(SimulationError):
         batch.rollout(substeps, record=tuple(record), ids=moving, out=dict(record))
     warned: np.ndarray = batch.warning[..., 1].any(axis=-1)  # (lastinfo, number) per kind
-    return moving & ~warned & (np.abs(time - due) < timestep / 2)
+    sound: np.ndarray = moving & ~warned & (np.abs(time - due) < timestep / 2)
+    return sound

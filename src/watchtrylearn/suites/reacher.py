@@ -156,7 +156,8 @@ def beyond_reach(target: Float[np.ndarray, "*world dim"]) -> Float[np.ndarray, "
     """How near the fingertip can come to a point (metres): 0 within the ring that the arm reaches."""
     distance = np.linalg.norm(target, axis=-1)
     short, long = abs(LINKS[0] - LINKS[1]), sum(LINKS)
-    return np.maximum(0.0, np.maximum(distance - long, short - distance))
+    missing: np.ndarray = np.maximum(0.0, np.maximum(distance - long, short - distance))
+    return missing
 
 
 # --------------------------------------------------------------------------------------------------- worlds
@@ -232,7 +233,8 @@ class ReacherWorlds(VectorEnv):
 
     def _near(self, distance: Float[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
         right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
-        return distance - beyond_reach(right) < NEAR
+        near: np.ndarray = distance - beyond_reach(right) < NEAR
+        return near
 
     def _observe(self) -> dict[str, Float[np.ndarray, "world _"]]:
         """The two channels (see ``SPEC``). All that is seen lies in one plane, so every z is 0."""
@@ -271,7 +273,8 @@ def command(
     nearer = distance.argmin(-1)[:, None]
     error, size = np.take_along_axis(way, nearer[..., None], 1)[:, 0], np.take_along_axis(distance, nearer, 1)
     spring = np.sqrt(WEIGHT / (size + SOFT))
-    return np.clip(spring * error - BRAKE * np.sqrt(2 * spring / GEAR) * velocity, -1.0, 1.0)
+    sent: np.ndarray = np.clip(spring * error - BRAKE * np.sqrt(2 * spring / GEAR) * velocity, -1.0, 1.0)
+    return sent
 
 
 def postures(target: Float[np.ndarray, "world dim"]) -> Float[np.ndarray, "world posture joint"]:
