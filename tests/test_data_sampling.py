@@ -82,6 +82,20 @@ def test_counts_follow_the_weights_and_are_cut_to_what_exists() -> None:
     assert choose(generator("w"), np.array([5]), (1,)).tolist() == [[-1]]  # one absent slot, never none
 
 
+def test_trials_from_elsewhere_are_drawn_from_all_scenes_of_the_task_and_from_no_other_task() -> None:
+    always = PairIndex(SMALL, Sampling(demos=(1,), trials=(0, 1), elsewhere=1.0)).sample(generator(1), 4000)
+    for query in np.unique(always.query):
+        drawn = always.trial[always.query == query, 0]
+        own = np.flatnonzero(SMALL.is_trial & (SMALL.task == SMALL.task[query]))
+        shares = [(drawn == trial).mean() for trial in own]
+        assert sum(shares) == 1.0
+        assert shares == pytest.approx([1 / len(own)] * len(own), abs=0.1)
+    mixed = PairIndex(SMALL, Sampling(demos=(1,), trials=(0, 1), elsewhere=0.5)).sample(generator(1), 4000)
+    here = SMALL.scene[mixed.trial[:, 0]] == SMALL.scene[mixed.query]
+    there = SMALL.scene[always.trial[:, 0]] == SMALL.scene[always.query]
+    assert here.mean() == pytest.approx(0.5 + there.mean() / 2, abs=0.04)
+
+
 def test_distinct_choices_are_uniform_over_ordered_pairs() -> None:
     picked = distinct(generator("pairs"), np.full(24_000, 4), 2)
     pair, count = np.unique(picked, axis=0, return_counts=True)
@@ -105,6 +119,7 @@ def test_impossible_and_wrong_options_are_refused() -> None:
         {"trials": (1, -1)},
         {"demos": (float("nan"),)},
         {"frames": 0},
+        {"elsewhere": 1.5},
     ):
         with pytest.raises(WtlError, match="sampling"):
             Sampling(**wrong)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import torch
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.learners import config_class, learner_names, load, make_learner
-from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.nn.task_net import NetConfig, TaskNet
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
@@ -144,6 +144,19 @@ def test_the_retrial_network_begins_as_the_trial_network_and_leaves_it_alone(dem
         assert torch.equal(mine, theirs)
     context = [Context(demos=(demos[0],))]
     assert torch.equal(acts(learner, context), acts(one_shot, context))
+
+
+def test_without_a_warm_start_only_the_scaling_is_taken_over(demos):
+    one_shot = make_learner("one_shot", SUITE.spec, OneShotConfig(net=SMALL), seed=0)
+    config = WatchTryLearnConfig(net=SMALL, warm_start=False)
+    learner, fresh = (make_learner("watch_try_learn", SUITE.spec, config, seed=1) for _ in range(2))
+    one_shot.prepare(stack(demos, SUITE.spec))
+    learner.start_from(one_shot)
+    for name, value in learner.state_dict().items():
+        part, _, rest = name.partition(".")
+        taken = part == "trial" or rest.startswith("scaling")
+        expected = one_shot.state_dict()[f"net.{rest}"] if taken else fresh.state_dict()[name]
+        assert torch.equal(value, expected), name
 
 
 def test_actions_survive_scaling_and_its_inverse(demos):

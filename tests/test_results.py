@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,13 @@ def even(task: Task, seed: int) -> bool:
     return seed % 2 == 0
 
 
+def _paid(scene: Scene) -> np.ndarray:
+    """Rewards that sum to -3 in even scenes and to -4 in odd ones."""
+    rewards = np.zeros(len(scene.demos[0]))
+    rewards[:2] = -1.0, -2.0 - scene.seed % 2
+    return rewards
+
+
 def number(task: Task, seed: int) -> bool:
     """Succeeds in every scene of some tasks and none of the others."""
     return int(task.name[-3:]) % 3 == 0
@@ -70,6 +78,20 @@ def test_a_method_that_reads_wrongly_fails_exactly_in_conflict() -> None:
     assert find(rows, family="all", subset="all")["n"] == 16 * SCENES
     assert find(rows, family="all", subset="conflict")["n"] == 16 * SCENES // 2
     assert find(rows, family="mirror", subset="all")["tasks"] == 8
+
+
+def test_a_return_is_the_mean_sum_of_rewards_and_is_printed_as_a_number() -> None:
+    paid = [
+        dataclasses.replace(a, episode=episode(a.scene, True, reward=_paid(a.scene))) for a in attempts("bc", 0, even)
+    ]
+    rows = results.rows(paid, TOY, [("bc", 0)], "return")
+    assert find(rows, family="all", subset="all")["value"] == pytest.approx(-3.5)
+    assert find(rows, family="all", subset="conflict")["value"] == pytest.approx(-4.0)
+    assert {row["metric"] for row in rows} == {"return"}
+    assert {row["ceiling"] for row in rows} == {None}
+    shown = results.markdown({"experiment": "x", "rows": rows})
+    assert "**-3.50** (" in shown
+    assert "return" in str(results.table({"experiment": "x", "rows": rows}).title)
 
 
 def test_the_whole_is_the_weighted_mean_of_the_families() -> None:

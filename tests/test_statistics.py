@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.statistics import cluster_bootstrap, paired_comparison, wilson
+from watchtrylearn.statistics import cluster_bootstrap, paired_comparison, ratio_bootstrap, wilson
 from watchtrylearn.types import WtlError
 
 
@@ -117,6 +117,24 @@ def test_the_interval_does_not_depend_on_the_order_of_scenes_within_a_task() -> 
     values, tasks = np.array([1.0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2])
     order = [1, 0, 3, 2, 5, 4]
     assert cluster_bootstrap(values, tasks, rng("o")) == cluster_bootstrap(values[order], tasks[order], rng("o"))
+
+
+def test_a_ratio_to_ones_is_a_mean() -> None:
+    values, tasks = rng("ratio").normal(size=40), np.repeat(np.arange(10), 4)
+    mean = cluster_bootstrap(values, tasks, rng(1), bounds=(-10.0, 10.0))
+    assert ratio_bootstrap(values, np.ones(40), tasks, rng(1)) == pytest.approx(mean)
+
+
+def test_a_ratio_does_not_depend_on_the_unit() -> None:
+    above, below, tasks = rng("a").normal(3, 1, 40), rng("b").normal(5, 1, 40), np.repeat(np.arange(10), 4)
+    low, high = ratio_bootstrap(above, below, tasks, rng(2))
+    assert low < above.sum() / below.sum() < high
+    assert ratio_bootstrap(8 * above, 8 * below, tasks, rng(2)) == pytest.approx((low, high))
+
+
+def test_equal_ratios_give_no_interval() -> None:
+    with pytest.raises(WtlError, match="2 clusters with the same ratio"):
+        ratio_bootstrap([1.0, 2.0], [2.0, 4.0], [0, 1], rng())
 
 
 @pytest.mark.parametrize(("values", "tasks"), [([], []), ([1.0], [0, 1]), ([float("nan")], [0]), ([2.0, 0.0], [0, 1])])

@@ -173,12 +173,13 @@ def reproduce(
     command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without physics, in minutes.
     """
     from watchtrylearn.config import nearest, override
-    from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_state
+    from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
     tables = {
         "wtl-state": wtl_state.reproduce,
         "wtl-curves": wtl_curves.reproduce,
+        "wtl-reacher": wtl_reacher.reproduce,
         "debug": wtl_state.reproduce,
     }
     if name not in tables:
@@ -200,7 +201,7 @@ def list_() -> None:
     print("learners:    " + ", ".join(learner_names()))
     print("experiments:")
     for entry in EXPERIMENTS:
-        print(f"  {entry.name:<10} {entry.summary} (suite {entry.suite})")
+        print(f"  {entry.name:<11} {entry.summary} (suite {entry.suite})")
 
 
 @app.command

@@ -1,9 +1,9 @@
 """Attempts become numbers: the result document behind every table, plot and report (``results.json``).
 
-A row is one success rate: one method after a number of trials, in one family (or ``"all"``), on all scenes
-or only on the conflicting ones, with its 95 % interval over tasks and the best rate that anybody could reach
-there. An attempt whose physics diverged counts as a failure and is counted in ``diverged``; methods are
-compared on the very same scenes or not at all.
+A row is one success rate, or one mean return: one method after a number of trials, in one family (or ``"all"``),
+on all scenes or only on the conflicting ones, with its 95 % interval over tasks and the best rate that anybody
+could reach there. An attempt whose physics diverged counts as a failure and is counted in ``diverged``; methods
+are compared on the very same scenes or not at all.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ MAIN = (
 LABELS = {
     "bc": "behaviour cloning",
     "contextual": "contextual policy",
+    "expert": "the demonstrator",
     "one_shot": "one-shot imitation",
     "trials_only": "trials only",
     "watch_try_learn": "Watch-Try-Learn",
 }
-BLIND = ("bc", "trials_only")  # methods that never look at the demonstration
+BLIND = ("bc", "trials_only", "expert")  # methods that never look at the demonstration
+METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
 OUTCOMES = {  # (first attempt, second attempt) -> what that is called
     (False, True): "corrected",
     (True, True): "at once",
@@ -64,9 +66,14 @@ def label(method: str, trials: int) -> str:
 
 
 def rows(
-    attempts: Sequence[Attempt], suite: Suite, entries: Sequence[Entry] = MAIN, **facts: str | int | float | None
+    attempts: Sequence[Attempt],
+    suite: Suite,
+    entries: Sequence[Entry] = MAIN,
+    metric: str = "success",
+    /,
+    **facts: str | int | float | None,
 ) -> list[Row]:
-    """Success rates of every entry: per family and over all, on all scenes and on the conflicting ones.
+    """Success rates (or mean returns) of every entry: per family and over all, on all scenes and the conflicting ones.
 
     The interval is the BCa bootstrap over tasks (``statistics.cluster_bootstrap``) from a generator that
     depends on the row alone, so equal attempts give equal rows. Where all tasks have the same rate (0 % and
@@ -79,6 +86,7 @@ def rows(
             ``"conflict"``; its optional ``ceiling(family, demos=, trials=, subset=, scene=) -> float | None``
             tells the best rate.
         entries: (method, trials) in the order of the table.
+        metric: ``"success"``, or ``"return"`` (the undiscounted sum of an attempt's rewards).
 
     Raises:
         WtlError: an entry has no attempts, or the same scene twice.
@@ -88,7 +96,7 @@ def rows(
         mine = list(_by_scene(attempts, entry).values())
         for subset, chosen in _subsets([a.scene for a in mine], suite):
             built += [
-                _row(entry, family, subset, within, suite, facts) | facts
+                _row(entry, family, subset, within, suite, metric, facts) | facts
                 for family, within in _families([mine[i] for i in chosen])
             ]
     return built
@@ -135,9 +143,17 @@ def succeeded(attempt: Attempt) -> bool:
     return attempt.episode.success and not attempt.episode.diverged
 
 
-def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> Row:
+def returned(attempt: Attempt) -> float:
+    """The return of an attempt: the undiscounted sum of its rewards."""
+    return float(attempt.episode.reward.sum(dtype=np.float64))
+
+
+def _row(
+    entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], suite: Suite, metric: str, facts: Facts
+) -> Row:
     method, trials = entry
-    outcomes = [float(succeeded(a)) for a in attempts]
+    values = [float(succeeded(a)) if metric == "success" else returned(a) for a in attempts]
+    bounds = (0.0, 1.0) if metric == "success" else (min(values), max(values))
     tasks = [a.scene.task.name for a in attempts]
     rng = generator("interval", method, trials, family, subset)
     return {
@@ -146,13 +162,13 @@ def _row(entry: Entry, family: str, subset: str, attempts: Sequence[Attempt], su
         "family": family,
         "demos": _demos(entry, attempts),
         "trials": trials,
-        "metric": "success",
-        "value": float(np.mean(outcomes)),
-        "ci": list(cluster_bootstrap(outcomes, tasks, rng)),
+        "metric": metric,
+        "value": float(np.mean(values)),
+        "ci": list(cluster_bootstrap(values, tasks, rng, bounds=bounds)),
         "n": len(attempts),
         "tasks": len(set(tasks)),
         "diverged": sum(a.episode.diverged for a in attempts),
-        "ceiling": _ceiling(entry, subset, attempts, suite, facts),
+        "ceiling": _ceiling(entry, subset, attempts, suite, facts) if metric == "success" else None,
         "scene": "same",
         "subset": subset,
         "modality": "state",
@@ -351,6 +367,7 @@ def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The columns of the table, (heading, family, subset): families, all scenes, the conflicting ones."""
     have = dict.fromkeys((row["family"], row["subset"]) for row in document["rows"])
     families = [(family, family, "all") for family, subset in have if subset == "all" and family != "all"]
+    families = families if len(families) > 1 else []  # a single family is all there is
     totals = [("all", "all", "all"), ("conflict", "all", "conflict")]
     return families + [total for total in totals if total[1:] in have]
 
@@ -383,9 +400,10 @@ def percent(fraction: int | float) -> str:
 
 
 def table(document: Mapping[str, Any]) -> Table:
-    """The table for the terminal (80 columns): methods down, families across; success in % above its interval."""
+    """The table for the terminal (80 columns): methods down, families across; values above their intervals."""
+    measured = METRICS[document["rows"][0]["metric"]]
     built = Table(
-        title=f"{document['experiment']}: success in %, with 95 % intervals over tasks",
+        title=f"{document['experiment']}: {measured}, with 95 % intervals over tasks",
         show_lines=True,
         padding=0,
     )
@@ -393,10 +411,12 @@ def table(document: Mapping[str, Any]) -> Table:
     wanted = columns(document)
     for heading, _, _ in wanted:
         built.add_column(heading, justify="center", no_wrap=True)
-    built.add_column("best", justify="center", no_wrap=True)
+    limited = _has_ceilings(document)
+    if limited:
+        built.add_column("best", justify="center", no_wrap=True)
     for special, entry, cells in _all_lines(document):
         text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
-        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, _best(cells))
+        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, *([_best(cells)] if limited else []))
     if any(subset == "conflict" for _, _, subset in wanted):
         built.caption = (
             "conflict: only scenes where two readings of the demonstration disagree\n"
@@ -406,14 +426,16 @@ def table(document: Mapping[str, Any]) -> Table:
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The table for a page: one line per method, success in % with its interval, ceilings beside it."""
+    """The table for a page: one line per method, values with their intervals, ceilings beside them."""
     wanted = columns(document)
-    shown = ["| method | " + " | ".join(heading for heading, _, _ in wanted) + " | best possible: all, conflict |"]
-    shown.append("|---|" + "---|" * (len(wanted) + 1))
+    limited = _has_ceilings(document)
+    heads = ["method", *(heading for heading, _, _ in wanted), *(["best possible: all, conflict"] if limited else [])]
+    shown = [_line(heads), "|" + "---|" * len(heads)]
     for special, entry, cells in _all_lines(document):
         rates = [_cell(cells.get((family, subset))).plain.split("\n") for _, family, subset in wanted]
-        text = " | ".join(f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates)
-        shown.append(f"| {_heading(entry, special)} | {text} | {_best(cells).replace('|', 'and')} |")
+        text = [f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates]
+        best = [_best(cells).replace("|", "and")] if limited else []
+        shown.append(_line([_heading(entry, special), *text, *best]))
     return "\n".join(shown)
 
 
@@ -431,6 +453,15 @@ def across_table(rows: Sequence[Row], names: tuple[str, str]) -> Table:
     return built
 
 
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _has_ceilings(document: Mapping[str, Any]) -> bool:
+    """Is the best possible known anywhere? Otherwise the tables have no column for it."""
+    return any(row["ceiling"] is not None for row in document["rows"])
+
+
 def _all_lines(document: Mapping[str, Any]) -> Iterator[tuple[str, Entry, dict[tuple[str, str], Row]]]:
     """The lines of the main table, then those of every condition."""
     for special in dict.fromkeys(map(condition, document["rows"])):
@@ -445,6 +476,8 @@ def _heading(entry: Entry, special: str) -> str:
 def _cell(row: Row | None) -> Text:
     if row is None:
         return Text("")
+    if row["metric"] == "return":
+        return Text.assemble((f"{row['value']:.2f}", "bold"), "\n{:.2f} to {:.2f}".format(*row["ci"]))
     low, high = (f"{100 * end:.0f}" for end in row["ci"])
     return Text.assemble((percent(row["value"]), "bold"), f"\n{low}–{high}")  # noqa: RUF001
 

@@ -55,16 +55,42 @@ def cluster_bootstrap(
     if np.ptp(sums / counts) == 0:
         return _equal_clusters(float(sums[0] / counts[0]), len(sums), confidence, bounds)
 
-    def mean(chosen: np.ndarray, axis: int) -> Any:
-        return sums[chosen].sum(axis) / counts[chosen].sum(axis)
+    return _bootstrap(sums, counts, rng, confidence)
+
+
+def ratio_bootstrap(
+    above: Values, below: Values, clusters: Labels, rng: np.random.Generator, confidence: float = 0.95
+) -> Interval:
+    """An interval for sum(``above``) / sum(``below``), both observed in ``clusters``, that holds for new clusters.
+
+    The sum of ``below`` must stay away from 0 however the clusters are drawn. Raises ``WtlError`` if there are not
+    two clusters whose ratios differ: then nothing tells how far another one might be off.
+    """
+    everywhere = (-math.inf, math.inf)
+    top, bottom = (_per_cluster(values, clusters, everywhere)[0] for values in (above, below))
+    if np.ptp(top / bottom) == 0:
+        raise WtlError(f"{len(top)} clusters with the same ratio give no interval")
+    return _bootstrap(top, bottom, rng, confidence)
+
+
+def _bootstrap(
+    above: Float[np.ndarray, "cluster"],
+    below: Float[np.ndarray, "cluster"],
+    rng: np.random.Generator,
+    confidence: float,
+) -> Interval:
+    """The BCa interval of sum(above) / sum(below) over clusters drawn with replacement."""
+
+    def ratio(chosen: np.ndarray, axis: int) -> Any:
+        return above[chosen].sum(axis) / below[chosen].sum(axis)
 
     found = bootstrap(
-        (np.arange(len(sums)),),
-        mean,
+        (np.arange(len(above)),),
+        ratio,
         vectorized=True,
         method="BCa",
         n_resamples=RESAMPLES,
-        confidence_level=_expanded(confidence, len(sums)),
+        confidence_level=_expanded(confidence, len(above)),
         rng=rng,
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -3,7 +3,7 @@
 An example is a *context* (demonstrations of a task, and trials with their outcomes) and a *query* (the
 demonstration to imitate). The trials come from the query's own scene, the demonstrations from other scenes,
 as at test time: a person shows the task once, somewhere else, and the robot then tries and tries again in
-front of the same objects.
+front of the same objects. ``Sampling.elsewhere`` mixes in examples whose trials were made anywhere.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Sampling:
         demos: relative frequency of 0, 1, 2 ... demonstrations in a context; ``(0, 1)``: always one.
         trials: relative frequency of 0, 1, 2 ... trials.
         frames: query steps per example, drawn uniformly and independently.
+        elsewhere: share of examples whose trials come from any scenes of the task instead of the query's own.
 
     A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
     are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
@@ -33,8 +34,11 @@ class Sampling:
     demos: tuple[int | float, ...] = (0, 1)
     trials: tuple[int | float, ...] = (1,)
     frames: int = 8
+    elsewhere: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.elsewhere <= 1:
+            raise WtlError(f"sampling.elsewhere must be a share between 0 and 1, not {self.elsewhere}")
         for name in ("demos", "trials"):
             weights = np.asarray(getattr(self, name), float)
             if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
@@ -99,6 +103,7 @@ class PairIndex:
         self._task_run = _runs(task[self._demo], task[self._demo])
         self._scene_run = _runs(place[self._demo], place[self._demo])
         self._trial_run = _runs(place[self._trial], place[self._demo])
+        self._task_trials = _runs(task[self._trial], task[self._demo])
         self._others = self._task_run[1] - self._scene_run[1]
         usable = (self._others >= _least(sampling.demos)) & (self._trial_run[1] >= _least(sampling.trials))
         self._queries = np.flatnonzero(usable)  # positions in self._demo, grouped by task
@@ -132,8 +137,15 @@ class PairIndex:
         return _rows(self._demo, position, pick >= 0)
 
     def _pick_trials(self, rng: np.random.Generator, query: Int[np.ndarray, "task"]) -> np.ndarray:
-        pick = choose(rng, self._trial_run[1][query], self.sampling.trials)
-        return _rows(self._trial, self._trial_run[0][query][:, None] + pick, pick >= 0)
+        begin, available = (run[query] for run in self._trial_run)
+        if self.sampling.elsewhere:
+            away = rng.random(len(query)) < self.sampling.elsewhere
+            begin, available = (
+                np.where(away, anywhere[query], here)
+                for anywhere, here in zip(self._task_trials, (begin, available), strict=True)
+            )
+        pick = choose(rng, available, self.sampling.trials)
+        return _rows(self._trial, begin[:, None] + pick, pick >= 0)
 
 
 def choose(

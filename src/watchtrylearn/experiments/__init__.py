@@ -34,6 +34,8 @@ class Experiment:
         blind_trials_per_demo: trials without any demonstration, for ``trials_only``.
         demos: relative frequency of 0, 1, 2 ... demonstrations in a training context of learners that watch.
         net: the network of every learner.
+        warm_start: the retrial network begins as a copy of the trial network.
+        elsewhere: share of the retrial network's training examples whose trials were made in any scene of the task.
         train: the training of each.
         split: tasks to evaluate on; ``eval_tasks`` of them (0: all), ``scenes`` scenes each.
         attempts: how often each method may try after its first attempt.
@@ -50,6 +52,8 @@ class Experiment:
     blind_trials_per_demo: int = 1
     demos: tuple[float, ...] = (0.0, 1.0)
     net: NetConfig = field(default_factory=NetConfig)
+    warm_start: bool = True
+    elsewhere: float = 0.0
     train: Training = field(default_factory=Training)
     split: Split = "test"
     eval_tasks: int = 0
@@ -61,6 +65,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.scenes % 2:
             raise WtlError(f"scenes must be even, so that exactly half of them are in conflict; got {self.scenes}")
+        if not 0 <= self.elsewhere <= 1:
+            raise WtlError(f"elsewhere must be a share between 0 and 1, got {self.elsewhere}")
         for name in ("demos_per_task", "scenes"):
             if getattr(self, name) < 2:
                 raise WtlError(f"{name} must be at least 2 (a demonstration comes from another scene)")
@@ -131,6 +137,25 @@ EXPERIMENTS = (
             watch_try_learn=2000,
         ),
         scenes=12,
+        gallery=0,
+    ),
+    Experiment(
+        name="wtl-reacher",
+        summary="the authors' toy arm: a demonstration shows the target, a trial how the joints are wired",
+        suite="reacher",
+        demos_per_task=500,
+        trials_per_demo=2,
+        net=NetConfig(embedding="flat", hidden=(100, 100), mixtures=8, chunk=1, execute=1),
+        warm_start=False,
+        elsewhere=0.5,
+        train=_training(
+            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            bc=1000,
+            one_shot=3000,
+            watch_try_learn=10000,
+        ),
+        scenes=60,
+        attempts=1,
         gallery=0,
     ),
     Experiment(

@@ -148,10 +148,15 @@ def publish(document: Mapping[str, object], path: Path, display: Display) -> Non
 def _command(experiment: Experiment) -> str:
     """The command that makes this run: the preset, and what was changed of it."""
     chosen = [] if experiment.name == "demo" else ["--preset", experiment.name]
-    return shlex.join(["wtl", "demo", *chosen, *changes(experiment)])
+    return shlex.join(["wtl", "demo", *chosen, *_changes(experiment)])
 
 
-def changes(experiment: Experiment) -> list[str]:
+def reproduction(experiment: Experiment) -> str:
+    """The command that makes this table."""
+    return shlex.join(["wtl", "reproduce", experiment.name, *_changes(experiment)])
+
+
+def _changes(experiment: Experiment) -> list[str]:
     """The arguments that change the preset of this name into ``experiment``; none if it is the preset."""
     changed = differences(as_json(preset(experiment.name)), as_json(experiment))
     settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]

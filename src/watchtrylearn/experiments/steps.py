@@ -21,9 +21,9 @@ from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_json, write_json
-from watchtrylearn.learners import AnyLearner, config_class, load, make_learner
+from watchtrylearn.learners import AnyConfig, AnyLearner, config_class, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
 from watchtrylearn.rollouts import rollout
@@ -91,7 +91,7 @@ def _demonstrator(run: Run) -> Demonstrator:
 
 def train(run: Run, name: str) -> TrainSummary:
     """Trains learner ``name`` in RUN/name from the demonstrations and the trials it needs."""
-    config = config_class(name)(net=run.experiment.net)  # refuses an unknown name
+    config = _config(run, name)
     plan = replace(getattr(run.experiment.train, name), seed=run.experiment.seed)
     episodes = _required(run, "demos")
     for explorer in NEEDS[name]:
@@ -115,6 +115,15 @@ def train(run: Run, name: str) -> TrainSummary:
             run.directory / name,
             run.display,
         )
+
+
+def _config(run: Run, name: str) -> AnyConfig:
+    """The config of learner ``name`` in this experiment; refuses an unknown name."""
+    config: AnyConfig = config_class(name)(net=run.experiment.net)
+    if isinstance(config, WatchTryLearnConfig):
+        sampling = replace(config.sampling, elsewhere=run.experiment.elsewhere)
+        config = replace(config, warm_start=run.experiment.warm_start, sampling=sampling)
+    return config
 
 
 def _required(run: Run, *parts: str) -> list[Episode]:

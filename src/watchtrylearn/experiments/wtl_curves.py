@@ -40,7 +40,7 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
                 seconds.update(run.seconds())
         yield results.document(
             experiment=experiment.name,
-            command=f"wtl reproduce {experiment.name}",
+            command=main_job.reproduction(experiment),
             seeds=SEEDS[:count],
             seconds=seconds,
             rows=[row for amount, made in attempts.items() for row in _rows(amount, made, run.suite)],

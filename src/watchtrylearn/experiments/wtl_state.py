@@ -7,7 +7,6 @@ what is left when the target is told (execution alone)? A row for which a suite 
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -63,7 +62,7 @@ def _document(
     pairs += [(("watch_try_learn", k), ("trials_only", k)) for k in trials]
     return results.document(
         experiment=experiment.name,
-        command=shlex.join(["wtl", "reproduce", experiment.name, *main_job.changes(experiment)]),
+        command=main_job.reproduction(experiment),
         seeds=seeds,
         seconds=seconds,
         rows=[row for made, entries, facts in groups.values() for row in results.rows(made, suite, entries, **facts)],
@@ -111,7 +110,7 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     first: list[results.Entry] = [("watch_try_learn", 1)]
     groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {
         "main": (main, entries, {}),
-        "new scene": (_in_new_scenes(run, watched), retrials, {"scene": "new"}),
+        "new scene": (in_new_scenes(run, watched), retrials, {"scene": "new"}),
         "outcome hidden": (_with_outcomes(run, watched, "hidden"), first, {"outcome": "hidden", "ceiling": None}),
         "outcome flipped": (_with_outcomes(run, watched, "flipped"), first, {"outcome": "flipped", "ceiling": None}),
         "two demonstrations": (_two_demonstrations(run, scenes), [("watch_try_learn", 0)], {}),
@@ -127,7 +126,7 @@ def _contexts(attempts: Sequence[Attempt], trials: int) -> tuple[list[Scene], li
     return scenes, [Context(s.demos, tuple(made[s.task.name, s.seed, k] for k in range(trials))) for s in scenes]
 
 
-def _in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
+def in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     """After k trials in one scene, an attempt in another; arrangements of the three scenes in all combinations."""
     found = []
     for k in range(1, run.experiment.attempts + 1):

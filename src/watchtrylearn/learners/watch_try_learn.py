@@ -5,7 +5,7 @@ trials are stored with their outcomes. Phase II, here, trains the retrial policy
 and trials with outcomes, imitate the expert in the trials' scene; training item (demo, trials, demo').
 
 What we changed (docs/learners/watch_try_learn.md): any number of demonstrations and trials instead of one of each;
-contexts with 0 to 3 trials are mixed while training; the retrial network starts from the trial network's weights;
+contexts with 0 to 3 trials are mixed while training; the retrial network may start from the trial network's weights;
 the shared network with a target and action chunks.
 """
 
@@ -27,9 +27,13 @@ from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
 
 @dataclass(frozen=True)
 class WatchTryLearnConfig:
-    """``sampling`` asks for one demonstration and 0 to 3 trials in the query's scene, mostly one."""
+    """``sampling`` asks for one demonstration and 0 to 3 trials in the query's scene, mostly one.
+
+    ``warm_start``: the retrial network begins as a copy of the trial network; otherwise with fresh weights.
+    """
 
     net: NetConfig = field(default_factory=NetConfig)
+    warm_start: bool = True
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(0.5, 4.0, 2.0, 1.0)))
 
 
@@ -45,9 +49,12 @@ class WatchTryLearn(nn.Module):
         self.retrial = TaskNet(config.net, spec)
 
     def start_from(self, one_shot: OneShot) -> None:
-        """Takes the trained trial policy; the retrial network begins as a copy of it."""
+        """Takes the trained trial policy; the retrial network begins as a copy of it, or takes its scaling alone."""
         self.trial.load_state_dict(one_shot.net.state_dict())
-        self.retrial.load_state_dict(one_shot.net.state_dict())
+        if self.config.warm_start:
+            self.retrial.load_state_dict(one_shot.net.state_dict())
+        else:
+            self.retrial.scaling.load_state_dict(one_shot.net.scaling.state_dict())
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Nothing to take: the scaling came with the trial policy."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.ops.interaction import nearest_approach
+from watchtrylearn.ops.interaction import nearest_approach, response
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec
 
 HEADS = 4  # of the object encoder's attention
@@ -123,8 +123,9 @@ class ObjectEncoder(nn.Module):
 class FlatEncoder(nn.Module):
     """The authors' embedding: temporal convolutions over 40 steps, flattened (T2R vrgripper_env_wtl_models).
 
-    A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1) and e_d, giving
-    e_t. Several demonstrations or trials are averaged. Departures: docs/learners/watch_try_learn.md.
+    A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1), e_d and how the state
+    responded to the commands, giving e_t. Several demonstrations or trials are averaged. Departures:
+    docs/learners/watch_try_learn.md.
     """
 
     STEPS = 40  # the authors' episode_length
@@ -136,7 +137,8 @@ class FlatEncoder(nn.Module):
         size = spec.state_size + spec.environment_size
         self.size = code // 2
         self.demo = self._reducer(size)
-        self.trial = self._reducer(size + spec.action.size + 1 + self.size)
+        told = 1 + self.size + spec.action.size * spec.state_size
+        self.trial = self._reducer(size + spec.action.size + told)
 
     def forward(
         self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
@@ -156,12 +158,13 @@ class FlatEncoder(nn.Module):
     def _trial_steps(
         self, trials: EpisodeBatch, demo: Float[torch.Tensor, "task code"], scaling: Scaling
     ) -> Float[torch.Tensor, "task shot steps feature"]:
-        steps = self._steps(trials, scaling)
-        index = spread_frames(trials.length, self.STEPS)
-        action = scaling.action(take_frames(trials.action, index), take_frames(trials.observation[STATE], index))
-        outcome = signed_success(trials)[..., None, None].expand(*steps.shape[:-1], 1)
-        told = demo[:, None, None].expand(*steps.shape[:-1], -1)
-        return torch.cat([steps, action, outcome, told], -1)
+        steps, state = self._steps(trials, scaling), trials.observation[STATE]
+        action = scaling.action(trials.action, state)
+        responded = response(action, scaling.state(state), trials.mask).flatten(-2)
+        outcome = signed_success(trials)[..., None]
+        told = torch.cat([outcome, demo[:, None].expand(*outcome.shape[:2], -1), responded], -1)
+        action = take_frames(action, spread_frames(trials.length, self.STEPS))
+        return torch.cat([steps, action, told[..., None, :].expand(*steps.shape[:-1], -1)], -1)
 
     def _reducer(self, size: int) -> nn.Module:
         return _TemporalReducer(size, self.size, self.STEPS, self.KERNEL)

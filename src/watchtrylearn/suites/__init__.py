@@ -53,6 +53,7 @@ class Demonstrator(Protocol):
 
 _SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
     "toy": "watchtrylearn.suites.toy",
+    "reacher": "watchtrylearn.suites.reacher",
     "tabletop": "watchtrylearn.suites.tabletop",
 }
 

@@ -7,7 +7,6 @@ world that has ended is not stepped any more.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import Batch
 
 from watchtrylearn.suites.geometry import (
     angular_velocity,
@@ -28,7 +27,8 @@ from watchtrylearn.suites.geometry import (
     upright,
 )
 from watchtrylearn.suites.judge import Facts, Judge
-from watchtrylearn.suites.scene import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, TIMESTEP, Row, Scene
+from watchtrylearn.suites.physics import advance
+from watchtrylearn.suites.scene import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, Row, Scene
 from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Spec, Task, WtlError
 
 
@@ -142,19 +142,11 @@ class TabletopWorlds(VectorEnv):
         return self._copy(), success.astype(np.float64), self._terminated.copy(), truncated, info
 
     def _advance(self, moving: Bool[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
-        """Step the physics; False where it broke down.
-
-        MuJoCo answers divergence by silently resetting a simulation and going on. Its counters show that only
-        if they are cleared before; its clock shows it in any case, and errors that stop a simulation too.
-        """
-        self.batch.warning[moving] = 0
-        due = self._views.time + SUBSTEPS * TIMESTEP
-        out = {"sensordata": self._touched[: moving.sum()]}
-        with contextlib.suppress(SimulationError):
-            self.batch.rollout(SUBSTEPS, record=("sensordata",), ids=moving, out=out)
-        self._views.note_contact(moving, out["sensordata"])
-        warned: np.ndarray = self.batch.warning[..., 1].any(axis=-1)  # (lastinfo, number) per kind
-        return ~warned & (np.abs(self._views.time - due) < TIMESTEP / 2)
+        """Step the physics; False where it broke down."""
+        touched = self._touched[: moving.sum()]
+        sound = advance(self.batch, SUBSTEPS, moving, {"sensordata": touched})
+        self._views.note_contact(moving, touched)
+        return sound
 
     def _initial(self, options: dict[str, Any]) -> Float[np.ndarray, "world state"]:
         stored = np.array(options.get("initial_state", self._start), float)
@@ -187,9 +179,9 @@ class _Views:
 
     def __init__(self, batch: Batch) -> None:
         model = batch.model
-        names = ("qpos", "qvel", "ctrl", "time", "mocap_pos", "sensordata", "actuator_force")
+        names = ("qpos", "qvel", "ctrl", "mocap_pos", "sensordata", "actuator_force")
         bound: list[np.ndarray] = [batch.bind(name) for name in names]
-        self.qpos, self.qvel, self.ctrl, self.time, self.mocap, self.touch, self.force = bound
+        self.qpos, self.qvel, self.ctrl, self.mocap, self.touch, self.force = bound
         hand, object0, press0 = model.joint("x"), model.joint("object0"), model.joint("press0")
         self.hand_q, self.hand_v = (
             slice(hand.qposadr[0], hand.qposadr[0] + 8),

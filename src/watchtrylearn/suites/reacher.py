@@ -1,0 +1,334 @@
+r"""The Watch-Try-Learn authors' toy problem: a two-link arm, two targets, and joints that may be wired the wrong way.
+
+A task is which of the two targets is right (2) and, hidden, the sign by which each joint's command is multiplied
+(2 x 2): eight tasks, the same in every split. What is new in a new scene is where the targets lie and how the arm
+begins. A demonstration shows the target; its observations look the same whatever the signs are, since the
+demonstrator knows them. Only an attempt of one's own, commands and what came of them, shows the signs.
+
+The reward of a step is -distance(fingertip, right target) - |action|^2, and what counts is its sum over the
+episode, the return. For the yes or no an attempt succeeds if at its end the fingertip is within ``NEAR`` of the
+right target, or, where that lies beyond the arm's reach, of the point of the reach that is nearest to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Bool, Float
+from mujoco.batch import Batch
+
+from watchtrylearn.ops.random import generator
+from watchtrylearn.suites.physics import advance
+from watchtrylearn.types import ENVIRONMENT, SPLITS, STATE, Channel, Episode, Spec, Split, Task, WtlError
+
+TIMESTEP, SUBSTEPS = 0.01, 2  # seconds; physics steps in a control step
+HORIZON = 50  # control steps: one second
+LINKS = (0.1, 0.11)  # metres, from joint to joint and from joint to fingertip
+SQUARE = 0.2  # targets lie within +-SQUARE metres of the first joint, in x and in y,
+APART = 0.1  # and at least this far from each other
+BEGIN = 0.1  # joints begin within +-BEGIN radians of the stretched arm, at rest
+NEAR = 0.02  # metres: how close counts as reached
+FARTHEST = sum(LINKS) + SQUARE * np.sqrt(2)  # no target is farther from any fingertip
+GEAR, DAMPING, INERTIA = 200.0, 1.0, 1.0  # of both joints: torque of the command 1, friction, rotor
+
+MODEL = f"""
+<mujoco model="two-link reacher">
+  <compiler angle="radian"/>
+  <option timestep="{TIMESTEP}" gravity="0 0 0" integrator="implicitfast"/>
+  <default>
+    <joint type="hinge" axis="0 0 1" armature="{INERTIA}" damping="{DAMPING}"/>
+    <geom type="capsule" size="0.01" rgba="0.2 0.4 0.7 1" contype="0" conaffinity="0"/>
+    <motor gear="{GEAR}" ctrllimited="true" ctrlrange="-1 1"/>
+  </default>
+  <worldbody>
+    <light pos="0 0 1"/>
+    <geom type="plane" size="0.35 0.35 0.1" pos="0 0 -0.02" rgba="0.9 0.9 0.9 1"/>
+    <body name="upper">
+      <joint name="shoulder"/>
+      <geom fromto="0 0 0 {LINKS[0]} 0 0"/>
+      <body name="lower" pos="{LINKS[0]} 0 0">
+        <joint name="elbow"/>
+        <geom fromto="0 0 0 {LINKS[1]} 0 0"/>
+        <site name="fingertip" pos="{LINKS[1]} 0 0" size="0.012" rgba="0.1 0.1 0.1 1"/>
+      </body>
+    </body>
+    <body name="target 0" mocap="true"><geom type="sphere" rgba="0.8 0.2 0.1 1"/></body>
+    <body name="target 1" mocap="true"><geom type="sphere" rgba="0.1 0.6 0.2 1"/></body>
+  </worldbody>
+  <actuator><motor joint="shoulder"/><motor joint="elbow"/></actuator>
+</mujoco>
+"""
+
+_TARGET = ("x", "y", "to fingertip x", "to fingertip y", "to fingertip z")
+SPEC = Spec(
+    fps=round(1 / (TIMESTEP * SUBSTEPS)),
+    horizon=HORIZON,
+    observation={
+        STATE: Channel(
+            ("cos shoulder", "cos elbow", "sin shoulder", "sin elbow", "shoulder velocity", "elbow velocity"),
+            (-1.0, -1.0, -1.0, -1.0, -300.0, -300.0),
+            (1.0, 1.0, 1.0, 1.0, 300.0, 300.0),
+        ),
+        ENVIRONMENT: Channel(
+            tuple(f"target {number} {name}" for number in range(2) for name in _TARGET),
+            (-SQUARE, -SQUARE, -0.5, -0.5, -0.5) * 2,
+            (SQUARE, SQUARE, 0.5, 0.5, 0.5) * 2,
+        ),
+    },
+    action=Channel(("shoulder", "elbow"), (-1.0, -1.0), (1.0, 1.0)),
+    entities=2,
+)
+
+
+class Reacher:
+    """The suite ``reacher``; see the module's text. ``nthread``: threads that step worlds, 0 for all."""
+
+    name = "reacher"
+    spec = SPEC
+
+    def __init__(self, nthread: int = 0) -> None:
+        self.nthread = nthread
+
+    def tasks(self, split: Split) -> list[Task]:
+        """All eight combinations of target and signs; the split only names them."""
+        if split not in SPLITS:
+            raise WtlError(f"unknown split {split!r}; did you mean one of {', '.join(SPLITS)}?")
+        return [_task(split, number, *how) for number, how in enumerate(product((0, 1), (1, -1), (1, -1)))]
+
+    def worlds(self, tasks: Sequence[Task], seeds: Sequence[int]) -> ReacherWorlds:
+        """One world per task, in the scenes given by ``seeds``."""
+        return ReacherWorlds(tasks, seeds, self.nthread)
+
+    def target(self, task: Task, seed: int) -> int:
+        """The right target, 0 or 1: the same in every scene."""
+        return int(task["target"])
+
+    def demonstrate(self, task: Task, seed: int) -> Episode:
+        """One successful demonstration in scene ``seed``; raises ``WtlError`` if the expert fails there."""
+        episode = self.demonstrations([task], [seed])[0]
+        if not episode.success:
+            raise WtlError(f"the scripted demonstrator failed at task {task.name} in scene {seed}; take another scene")
+        return episode
+
+    def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
+        """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
+        return demonstrations(self.worlds(tasks, seeds))
+
+
+def make() -> Reacher:
+    return Reacher()
+
+
+def _task(split: Split, number: int, target: int, *signs: int) -> Task:
+    sentence = f"touch the {('first', 'second')[target]} target"
+    parameters = (("target", target), ("shoulder sign", signs[0]), ("elbow sign", signs[1]))
+    return Task("reacher", "reach", f"reach-{split}-{number}", split, sentence, parameters)
+
+
+# --------------------------------------------------------------------------------------------------- scenes
+
+
+def scene(task: Task, seed: int) -> tuple[Float[np.ndarray, "joint"], Float[np.ndarray, "target dim"]]:
+    """Where the joints begin (radians) and the targets lie (metres); a function of (task, seed)."""
+    rng = generator("reacher scene", task.name, seed)
+    joints = rng.uniform(-BEGIN, BEGIN, 2)
+    while True:
+        targets = rng.uniform(-SQUARE, SQUARE, (2, 2))
+        if np.linalg.norm(targets[0] - targets[1]) >= APART:
+            return joints, targets
+
+
+def fingertip(joints: Float[np.ndarray, "*world joint"]) -> Float[np.ndarray, "*world dim"]:
+    """Where the fingertip is, (x, y) in metres, for (shoulder, elbow) in radians."""
+    upper, lower = joints[..., 0], joints.sum(-1)
+    x = LINKS[0] * np.cos(upper) + LINKS[1] * np.cos(lower)
+    return np.stack([x, LINKS[0] * np.sin(upper) + LINKS[1] * np.sin(lower)], -1)
+
+
+def beyond_reach(target: Float[np.ndarray, "*world dim"]) -> Float[np.ndarray, "*world"]:
+    """How near the fingertip can come to a point (metres): 0 within the ring that the arm reaches."""
+    distance = np.linalg.norm(target, axis=-1)
+    short, long = abs(LINKS[0] - LINKS[1]), sum(LINKS)
+    missing: np.ndarray = np.maximum(0.0, np.maximum(distance - long, short - distance))
+    return missing
+
+
+# --------------------------------------------------------------------------------------------------- worlds
+
+
+class ReacherWorlds(VectorEnv):
+    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``; ``nthread`` threads step them (0: all processors).
+
+    Results are bit-identical at any number of threads. Every episode lasts ``HORIZON`` control steps, unless its
+    physics break down or a command is not a number: then it ends, with the worst reward there is for every step left.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+
+    def __init__(self, tasks: Sequence[Task], seeds: Sequence[int], nthread: int = 0) -> None:
+        if not len(tasks) == len(seeds) > 0:
+            raise WtlError(f"worlds need one scene seed per task, got {len(tasks)} tasks and {len(seeds)} seeds")
+        self.tasks, self.seeds, self.episode_spec = list(tasks), [int(s) for s in seeds], SPEC
+        self.num_envs = len(self.tasks)
+        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in SPEC.observation.items()})
+        self.single_action_space = _box(SPEC.action)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        self.right = np.array([int(t["target"]) for t in tasks])
+        self.sign = np.array([[float(t["shoulder sign"]), float(t["elbow sign"])] for t in tasks])
+        begin = [scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)]
+        self.joints, self.targets = np.stack([j for j, _ in begin]), np.stack([t for _, t in begin])
+        self.batch = Batch(_model(), self.num_envs, nthread)
+        self._qpos, self._qvel, self._ctrl, self._mocap = (
+            self.batch.bind(name) for name in ("qpos", "qvel", "ctrl", "mocap_pos")
+        )
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Back to the start of every world's scene; which scenes they are was decided by ``suite.worlds``."""
+        if seed is not None or options:
+            raise WtlError("these worlds keep their scenes; choose others with suite.worlds(tasks, seeds)")
+        self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self._qpos[:] = self.joints
+        self._mocap[..., :2] = self.targets
+        self._count = 0
+        self._diverged = np.zeros(self.num_envs, bool)
+        self._observation = self._observe()
+        return self._copy(), {"initial_state": np.array(self.batch.state, copy=True)}
+
+    def step(
+        self, actions: Float[np.ndarray, "world act"]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step (0.02 s). Actions are rounded to float32 (what is stored), then clipped to [-1, 1]."""
+        actions = np.clip(np.asarray(actions, np.float32).astype(np.float64), -1.0, 1.0)
+        moving = ~self._diverged & (self._count < HORIZON)
+        sound = moving & np.isfinite(actions).all(axis=-1)
+        self._ctrl[sound] = (actions * self.sign)[sound]
+        if sound.any():
+            sound = advance(self.batch, SUBSTEPS, sound, {})
+        self._diverged |= moving & ~sound
+        self._count += 1
+        for name, values in self._observe().items():
+            self._observation[name][sound] = values[sound]  # a diverged world keeps its last sound observation
+        distance = self._distance()
+        lost = -(FARTHEST + 2.0) * (HORIZON + 1 - self._count)
+        reward = np.where(sound, -distance - np.square(actions).sum(-1), np.where(moving, lost, 0.0))
+        truncated = np.full(self.num_envs, self._count >= HORIZON) & ~self._diverged
+        info = {"success": truncated & self._near(distance), "diverged": self._diverged.copy()}
+        return self._copy(), reward, self._diverged.copy(), truncated, info | {"terms": {"distance": distance}}
+
+    def _distance(self) -> Float[np.ndarray, "world"]:
+        """From the fingertip to the right target, metres."""
+        right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
+        distance: np.ndarray = np.linalg.norm(fingertip(self._qpos) - right, axis=-1)
+        return distance
+
+    def _near(self, distance: Float[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
+        right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
+        near: np.ndarray = distance - beyond_reach(right) < NEAR
+        return near
+
+    def _observe(self) -> dict[str, Float[np.ndarray, "world _"]]:
+        """The two channels (see ``SPEC``). All that is seen lies in one plane, so every z is 0."""
+        tip = fingertip(self._qpos)[:, None]
+        flat = np.zeros((self.num_envs, 2, 1))
+        things = np.concatenate([self.targets, tip - self.targets, flat], -1)
+        state = np.concatenate([np.cos(self._qpos), np.sin(self._qpos), self._qvel], -1)
+        return {
+            STATE: state.astype(np.float32),
+            ENVIRONMENT: things.reshape(self.num_envs, -1).astype(np.float32),
+        }
+
+    def _copy(self) -> dict[str, np.ndarray]:
+        return {name: values.copy() for name, values in self._observation.items()}
+
+
+# --------------------------------------------------------------------------------------------------- expert
+
+WEIGHT, SOFT, BRAKE = 0.14, 0.017, 0.9  # tuned on the return over 400 validation scenes (docs/suites.md)
+
+
+def command(
+    joints: Float[np.ndarray, "world joint"],
+    velocity: Float[np.ndarray, "world joint"],
+    target: Float[np.ndarray, "world dim"],
+) -> Float[np.ndarray, "world joint"]:
+    """The next command, signs aside, on a nearly optimal way of the fingertip to the target.
+
+    A linear-quadratic regulator of both joints towards the nearer of the two postures that reach. The reward counts
+    the distance e and not its square, and WEIGHT / |e| times the square is the quadratic cost that has the slope of a
+    distance at e; SOFT (radians) bounds it at the target. For a joint that a command accelerates by GEAR times itself
+    the regulator of the cost w e^2 + a^2 is a = sqrt(w) e - sqrt(2 sqrt(w) / GEAR) velocity.
+    """
+    way = _wrapped(postures(target) - joints[:, None])
+    distance = np.linalg.norm(way, axis=-1)
+    nearer = distance.argmin(-1)[:, None]
+    error, size = np.take_along_axis(way, nearer[..., None], 1)[:, 0], np.take_along_axis(distance, nearer, 1)
+    spring = np.sqrt(WEIGHT / (size + SOFT))
+    sent: np.ndarray = np.clip(spring * error - BRAKE * np.sqrt(2 * spring / GEAR) * velocity, -1.0, 1.0)
+    return sent
+
+
+def postures(target: Float[np.ndarray, "world dim"]) -> Float[np.ndarray, "world posture joint"]:
+    """Both joint angles (radians) that bring the fingertip to the target, or as near to it as it can come."""
+    first, second = LINKS
+    reach = np.clip(np.linalg.norm(target, axis=-1), abs(first - second), first + second)
+    bend = np.arccos(np.clip((reach**2 - first**2 - second**2) / (2 * first * second), -1.0, 1.0))
+    elbow = np.stack([bend, -bend], -1)
+    toward = np.arctan2(target[:, 1], target[:, 0])[:, None]
+    shoulder = toward - np.arctan2(second * np.sin(elbow), first + second * np.cos(elbow))
+    return np.stack([_wrapped(shoulder), elbow], -1)
+
+
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """The same angle within [-pi, pi)."""
+    wrapped: np.ndarray = (angle + np.pi) % (2 * np.pi) - np.pi
+    return wrapped
+
+
+def demonstrations(worlds: ReacherWorlds) -> list[Episode]:
+    """One demonstration per world by an expert who sees what a learner sees and knows target and signs."""
+    observation, begun = worlds.reset()
+    seen: list[dict[str, np.ndarray]] = []
+    sent: list[np.ndarray] = []
+    rewards: list[np.ndarray] = []
+    for _ in range(HORIZON):
+        state = observation[STATE].astype(np.float64)
+        joints = np.arctan2(state[:, 2:4], state[:, :2])
+        right = worlds.targets[np.arange(worlds.num_envs), worlds.right]
+        sent.append((worlds.sign * command(joints, state[:, 4:], right)).astype(np.float32))
+        seen.append(observation)
+        observation, reward, _, _, info = worlds.step(sent[-1])
+        rewards.append(reward)
+    return [
+        Episode(
+            task=task,
+            kind="demo",
+            seed=worlds.seeds[i],
+            observation={name: np.stack([o[name][i] for o in seen]) for name in SPEC.observation},
+            action=np.stack([a[i] for a in sent]),
+            reward=np.array([r[i] for r in rewards], np.float32),
+            success=bool(info["success"][i]),
+            diverged=bool(info["diverged"][i]),
+            initial_state=begun["initial_state"][i],
+            terms={name: float(values[i]) for name, values in info["terms"].items()},
+        )
+        for i, task in enumerate(worlds.tasks)
+    ]
+
+
+@functools.cache
+def _model() -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(MODEL)
+
+
+def _box(channel: Channel) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))
