@@ -121,7 +121,7 @@ EXPERIMENTS = (
             watch_try_learn=4000,
         ),
         scenes=24,
-        attempts=3,
+        attempts=5,
         gallery=0,
     ),
     Experiment(
