@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import checkpoint, results
+from watchtrylearn import checkpoint, results, tables
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments import steps
 from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
@@ -80,7 +80,7 @@ def collect(run: Run, document: Document) -> dict[str, Any]:
 
 
 def _is_total(row: results.Row) -> bool:
-    return not results.condition(row) and (row["family"], row["subset"]) == ("all", "all")
+    return not tables.condition(row) and (row["family"], row["subset"]) == ("all", "all")
 
 
 def _parameters(model: Path) -> int:
@@ -122,7 +122,7 @@ def _data(name: str, found: Document) -> str:
     )
     if name == "one_shot":
         return demos
-    trials, success = counts["trials_one_shot"], results.percent(counts["trials_one_shot_success"])
+    trials, success = counts["trials_one_shot"], tables.percent(counts["trials_one_shot_success"])
     return f"{demos}\n\n{trials:,} trials by `one_shot` in these scenes, {success} % of them successful."
 
 
@@ -146,8 +146,8 @@ def _results(name: str, found: Document) -> str:
         f"Success in % in {test['n']} scenes of {test['tasks']} test tasks, with 95 % intervals over tasks, beside the "
         "best that is possible there. In the column *conflict* are only the scenes where the two readings of the "
         "demonstration disagree.",
-        f"As published, seeds {seeds} together:\n\n{results.markdown({**found, 'rows': published})}",
-        f"These weights alone, seed {found['seed']}:\n\n{results.markdown({**found, 'rows': own})}",
+        f"As published, seeds {seeds} together:\n\n{tables.markdown({**found, 'rows': published})}",
+        f"These weights alone, seed {found['seed']}:\n\n{tables.markdown({**found, 'rows': own})}",
         *([_gain(found["comparisons"])] if name == "watch_try_learn" else []),
         f"`wtl evaluate --pretrained {found['experiment']}` makes the second table again, and compares.",
     ]

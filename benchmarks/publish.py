@@ -8,12 +8,12 @@ and makes both pages from what is there. Nothing on them is typed by hand but wh
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import plots, results
+from watchtrylearn import plots, results, tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,30 +24,65 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Statement:
-    """What a paper says, in our words, and which of our comparisons (first minus second) speaks to it."""
+    """What a paper says, in our words, and how our results speak to it (None: not yet)."""
 
     source: str
     text: str
-    first: results.Entry | None = None
-    second: results.Entry | None = None
+    measured: Callable[[Document], str] | None = None
+
+
+def minus(first: results.Entry, second: results.Entry) -> Callable[[Document], str]:
+    """The difference of two lines of the table, from the document's paired comparisons over all scenes."""
+
+    def measured(document: Document) -> str:
+        found = _comparison(document, first, second)
+        low, high = (100 * end for end in found["ci"])
+        names = f"{results.label(*first)}, minus {results.label(*second)}"
+        return f"{names}: **{100 * found['difference']:+.1f}** points ({low:+.1f} to {high:+.1f}), {found['n']} scenes"
+
+    return measured
+
+
+def _comparison(document: Document, first: results.Entry, second: results.Entry) -> results.Row:
+    sides = [{"method": method, "trials": trials} for method, trials in (first, second)]
+    for row in document["comparisons"]:
+        if [row["first"], row["second"], row["subset"]] == [*sides, "all"] and row.get("family", "all") == "all":
+            return dict(row)
+    raise SystemExit(f"{document['experiment']}: no comparison of {first} with {second}")
+
+
+def gap(document: Document) -> str:
+    """How much of what one-shot imitation leaves to the demonstrator one trial recovers, per scene of the retrial."""
+    shares = [
+        f"**{100 * found['value']:.0f} %** ({100 * found['ci'][0]:.0f} to {100 * found['ci'][1]:.0f}) in "
+        f"{'the same scene' if scene == 'same' else 'a new scene'}"
+        for scene, found in document["gap_recovered"].items()
+    ]
+    return f"of the gap between one-shot imitation and the demonstrator, one trial recovers {', '.join(shares)}"
 
 
 SLIDES = "slides 002, Finn 2019"
+ABSTRACT = "abstract"
 STATEMENTS = {
     "wtl-state": (
         Statement(
             SLIDES,
             "One demonstration and one trial do significantly better than demonstrations alone.",
-            ("watch_try_learn", 1),
-            ("one_shot", 0),
+            minus(("watch_try_learn", 1), ("one_shot", 0)),
         ),
         Statement(
             SLIDES,
             "They do significantly better than trials alone (meta-reinforcement learning).",
-            ("watch_try_learn", 1),
-            ("trials_only", 1),
+            minus(("watch_try_learn", 1), ("trials_only", 1)),
         ),
         Statement(SLIDES, "Reinforcement learning from a behaviour-cloning start needs 900 trials to get as far."),
+    ),
+    "wtl-reacher": (
+        Statement(
+            ABSTRACT,
+            "Where the dynamics are not observed, demonstrations alone may not say enough; one must also try.",
+            gap,
+        ),
     ),
 }
 
@@ -55,10 +90,23 @@ STATEMENTS = {
 # ------------------------------------------------------------------------------------------------ the README
 
 
-def block(document: Document) -> str:
-    """What stands between the markers of the README."""
-    where = f"benchmarks/results/{document['experiment']}.json"
-    return f"{BEGIN}\n{results.markdown(document)}\n\n{_caption(document)} [All numbers]({where}).\n{END}"
+def block(documents: Mapping[str, Document]) -> str:
+    """What stands between the markers of the README: the full table's main rows, and what the main job gets to."""
+    full, demo = documents["wtl-state"], documents["demo"]
+    main = [row for row in full["rows"] if not tables.condition(row) and row["trials"] <= 2]
+    rates = [
+        f"{results.label(*entry)} {_percent(demo, entry)} %" for entry in (("one_shot", 0), ("watch_try_learn", 1))
+    ]
+    short = f"`make demo`, one seed in {float(demo['wall_s']) / 60:.1f} minutes: {', '.join(rates)}."
+    return (
+        f"{BEGIN}\n{tables.markdown({**full, 'rows': main})}\n\n{_caption(full)} {short} "
+        f"[All results](docs/results.md), and [as numbers](benchmarks/results).\n{END}"
+    )
+
+
+def _percent(document: Document, entry: results.Entry) -> str:
+    """The success of a line of the table over all families and scenes."""
+    return tables.percent(tables.lines(document)[entry]["all", "all"]["value"])
 
 
 def _caption(document: Document) -> str:
@@ -67,17 +115,17 @@ def _caption(document: Document) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     minutes = float(document["wall_s"]) / 60 / count
     each = "" if count == 1 else " each"
-    return (
-        f"Success in %, with 95 % intervals over tasks, {trained}: `{document['command']}`, seed{'s' * (count > 1)} "
-        f"{seeds}, {minutes:.1f} minutes{each} on {document['machine']['cores']} cores; "
-        f"commit {str(document['commit'])[:10]}."
-    )
+    measured = tables.METRICS[document["rows"][0]["metric"]].capitalize()
+    command = f"`{document['command']}`, seed{'s' * (count > 1)} {seeds}"
+    machine = f"{minutes:.1f} minutes{each} on {document['machine']['cores']} cores"
+    commit = str(document["commit"])[:10]
+    return f"{measured}, with 95 % intervals over tasks, {trained}: {command}, {machine}; commit {commit}."
 
 
 # ------------------------------------------------------------------------------------------- docs/results.md
 
 
-def page(documents: Sequence[Document]) -> str:
+def page(documents: Mapping[str, Document]) -> str:
     """docs/results.md: every published result with its command, and what the papers say beside it."""
     head = """# Results
 
@@ -86,41 +134,24 @@ the best possible rates come about is in [suites.md](suites.md), what was tried 
 papers' own success rates were measured in a simulator and on data that were never released, so they are not quoted as
 numbers to compare with.
 """
-    return head + "".join(map(_section, documents))
+    return head + "".join(map(_section, documents.values()))
 
 
 def _section(document: Document) -> str:
     name = document["experiment"]
-    parts = [f"\n## {name}\n\n{document['summary'].capitalize()}.", results.markdown(document)]
+    parts = [f"\n## {name}\n\n{document['summary'].capitalize()}.", tables.markdown(document)]
     parts.append(f"{_caption(document)} [All numbers](../benchmarks/results/{name}.json).")
-    if name in STATEMENTS:
-        parts.append(_statements(document))
+    parts += [_statements(document)] if name in STATEMENTS else []
     parts += [f"![{title}](figures/{file})" for file, title, _ in figures(document)]
     return "\n\n".join(parts) + "\n"
 
 
 def _statements(document: Document) -> str:
     lines = ["| what the paper or its slides say | measured here |", "|---|---|"]
-    lines += [f"| {s.text} ({s.source}) | {_measured(document, s)} |" for s in STATEMENTS[document["experiment"]]]
+    for said in STATEMENTS[document["experiment"]]:
+        measured = "not measured yet" if said.measured is None else said.measured(document)
+        lines.append(f"| {said.text} ({said.source}) | {measured} |")
     return "\n".join(lines)
-
-
-def _measured(document: Document, statement: Statement) -> str:
-    if statement.first is None or statement.second is None:
-        return "not measured yet"
-    found = _comparison(document, statement.first, statement.second)
-    low, high = (100 * end for end in found["ci"])
-    names = f"{results.label(*statement.first)}, minus {results.label(*statement.second)}"
-    return f"{names}: **{100 * found['difference']:+.1f}** points ({low:+.1f} to {high:+.1f}), {found['n']} scenes"
-
-
-def _comparison(document: Document, first: results.Entry, second: results.Entry) -> results.Row:
-    """The comparison of two lines of the table, over all families and scenes."""
-    sides = [{"method": method, "trials": trials} for method, trials in (first, second)]
-    for row in document["comparisons"]:
-        if [row["first"], row["second"], row["subset"]] == [*sides, "all"] and row.get("family", "all") == "all":
-            return dict(row)
-    raise SystemExit(f"{document['experiment']}: no comparison of {first} with {second}")
 
 
 def figures(document: Document) -> list[tuple[str, str, str]]:
@@ -140,10 +171,11 @@ def figures(document: Document) -> list[tuple[str, str, str]]:
 # ---------------------------------------------------------------------------------------------------- write
 
 
-def published() -> list[Document]:
-    """The documents in benchmarks/results: the main job's first."""
+def published() -> dict[str, Document]:
+    """The documents in benchmarks/results by experiment, the main job's first."""
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    return sorted(documents, key=lambda document: document["experiment"] != "demo")
+    documents.sort(key=lambda document: str(document["experiment"]) != "demo")
+    return {document["experiment"]: document for document in documents}
 
 
 def main(runs: Sequence[Path]) -> None:
@@ -153,9 +185,9 @@ def main(runs: Sequence[Path]) -> None:
     documents = published()
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(before + block(documents[0]) + rest.partition(END)[2])
+    readme.write_text(before + block(documents) + rest.partition(END)[2])
     (ROOT / "docs" / "results.md").write_text(page(documents))
-    for document in documents:
+    for document in documents.values():
         for file, _, svg in figures(document):
             path = ROOT / "docs" / "figures" / file
             path.parent.mkdir(exist_ok=True)

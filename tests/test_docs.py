@@ -1,6 +1,5 @@
 """The documentation speaks of what exists, and of all of it."""
 
-import json
 import re
 import subprocess
 import sys
@@ -99,11 +98,16 @@ def _has_content(path: Path) -> bool:
     return bool(text) and not re.fullmatch(r'"""[^"]*"""', text) and path != PACKAGE / "__init__.py"
 
 
-def test_the_readme_shows_the_published_numbers():
+def test_the_pages_show_the_published_numbers():
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
     publish = importlib.util.module_from_spec(spec)
+    sys.modules["publish"] = publish  # dataclasses look their module up
     spec.loader.exec_module(publish)
-    document = json.loads((ROOT / "benchmarks" / "results" / "demo.json").read_text())
-    assert publish.block(document) in README
+    documents = publish.published()
+    assert publish.block(documents) in README
+    assert publish.page(documents) == (ROOT / "docs" / "results.md").read_text()
+    for document in documents.values():
+        for file, _, svg in publish.figures(document):
+            assert svg == (ROOT / "docs" / "figures" / file).read_text()

@@ -10,7 +10,7 @@ pytest.importorskip("mujoco")
 
 import mujoco
 
-from watchtrylearn import cli, results
+from watchtrylearn import cli, tables
 from watchtrylearn.experiments import wtl_reacher
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite, make_suite, reacher
@@ -307,6 +307,6 @@ def test_the_recovered_gap_is_the_ratio_of_the_rows(document):
 
 def test_the_table_shows_returns_as_plain_numbers(document):
     row = next(r for r in document["rows"] if r["method"] == "expert" and r["family"] == "all")
-    assert f"**{row['value']:.2f}** ({row['ci'][0]:.2f} to {row['ci'][1]:.2f})" in results.markdown(document)
-    assert "best possible" not in results.markdown(document)  # nobody knows it
-    assert "return" in str(results.table(document).title)
+    assert f"**{row['value']:.2f}** ({row['ci'][0]:.2f} to {row['ci'][1]:.2f})" in tables.markdown(document)
+    assert "best possible" not in tables.markdown(document)  # nobody knows it
+    assert "return" in str(tables.table(document).title)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from watchtrylearn import results
+from watchtrylearn import results, tables
 from watchtrylearn.gallery import Card, Clip, card, pick_gallery
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.report import write_report
@@ -126,9 +126,9 @@ def test_the_document_is_inside(page: str, document: dict[str, Any]) -> None:
 
 def test_every_number_of_the_table_is_shown(page: str, document: dict[str, Any]) -> None:
     cells = re.findall(r"<td[^>]*><b>([\d.]+)</b> <small>(\d+) to (\d+)</small>", page)
-    lines = results.lines(document).values()
-    shown = [row[family, subset] for row in lines for _, family, subset in results.columns(document)]
-    expected = [(results.percent(r["value"]), *(f"{100 * end:.0f}" for end in r["ci"])) for r in shown]
+    lines = tables.lines(document).values()
+    shown = [row[family, subset] for row in lines for _, family, subset in tables.columns(document)]
+    expected = [(tables.percent(r["value"]), *(f"{100 * end:.0f}" for end in r["ci"])) for r in shown]
     assert cells == expected
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from processes import fork, wait
-from watchtrylearn import cli, results
+from watchtrylearn import cli, tables
 from watchtrylearn.experiments import run, steps, wtl_state
 from watchtrylearn.suites.toy import Toy
 
@@ -76,7 +76,7 @@ def test_every_row_that_the_suite_offers_is_there(whole):
     overall = [r for r in document(whole)["rows"] if r["family"] == "all" and r["subset"] == "all"]
     wtl = "watch_try_learn"
     plain = [("bc", 0), ("contextual", 0), ("one_shot", 0), ("trials_only", 1), ("trials_only", 2), (wtl, 1), (wtl, 2)]
-    assert Counter((r["method"], r["trials"], results.condition(r)) for r in overall) == Counter([
+    assert Counter((r["method"], r["trials"], tables.condition(r)) for r in overall) == Counter([
         *((method, trials, "") for method, trials in plain),
         (wtl, 1, "in a new scene"),
         (wtl, 2, "in a new scene"),
@@ -86,7 +86,7 @@ def test_every_row_that_the_suite_offers_is_there(whole):
         ("one_shot", 0, "target told"),
     ])  # fmt: skip
     assert {r["n"] for r in overall} == {8 * 4}
-    best = {(r["method"], results.condition(r)): r["ceiling"] for r in overall if r["trials"] == 0}
+    best = {(r["method"], tables.condition(r)): r["ceiling"] for r in overall if r["trials"] == 0}
     assert best["one_shot", "target told"] == best[wtl, "2 demonstrations"] == 0.75  # mirror's sign stays unknown
 
 
@@ -106,10 +106,10 @@ class Less:
 def test_rows_for_which_a_suite_knows_too_little_are_left_out(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "make_suite", lambda name: Less())
     assert wait(fork(lambda: os._exit(cli.main(command(tmp_path))))) == 0
-    conditions = {results.condition(row) for row in document(tmp_path)["rows"]}
+    conditions = {tables.condition(row) for row in document(tmp_path)["rows"]}
     assert conditions == {"", "in a new scene", "outcome hidden", "outcome flipped"}
     full = [row for row in document(whole)["rows"] if row["subset"] == "all"]
-    less = [row | {"ceiling": None} for row in full if results.condition(row) in conditions]
+    less = [row | {"ceiling": None} for row in full if tables.condition(row) in conditions]
     assert document(tmp_path)["rows"] == less
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from watchtrylearn import results
+from watchtrylearn import results, tables
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.provenance import commit
 from watchtrylearn.results import Row
@@ -89,9 +89,9 @@ def test_a_return_is_the_mean_sum_of_rewards_and_is_printed_as_a_number() -> Non
     assert find(rows, family="all", subset="conflict")["value"] == pytest.approx(-4.0)
     assert {row["metric"] for row in rows} == {"return"}
     assert {row["ceiling"] for row in rows} == {None}
-    shown = results.markdown({"experiment": "x", "rows": rows})
+    shown = tables.markdown({"experiment": "x", "rows": rows})
     assert "**-3.50** (" in shown
-    assert "return" in str(results.table({"experiment": "x", "rows": rows}).title)
+    assert "return" in str(tables.table({"experiment": "x", "rows": rows}).title)
 
 
 def test_the_whole_is_the_weighted_mean_of_the_families() -> None:
@@ -238,7 +238,7 @@ def test_the_commit_is_a_commit_or_a_version() -> None:
 def test_the_table_fits_a_terminal_and_shows_every_number() -> None:
     document = a_document()
     console = Console(width=100, no_color=True, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(results.table(document))
+    console.print(tables.table(document))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
@@ -252,12 +252,12 @@ def test_the_table_fits_a_terminal_and_shows_every_number() -> None:
         assert name in text
     for row in document["rows"]:
         if row["subset"] == "all" or row["family"] == "all":
-            assert results.percent(row["value"]) in text
+            assert tables.percent(row["value"]) in text
 
 
 @given(st.floats(0, 1))
 def test_percent_claims_certainty_only_for_certainty(fraction: float) -> None:
-    text = results.percent(fraction)
+    text = tables.percent(fraction)
     assert abs(float(text) / 100 - fraction) <= 0.005 + 1e-9
     assert (float(text) == 100) == (fraction == 1.0)
     assert (float(text) == 0) == (fraction == 0.0)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from watchtrylearn import cli, results
+from watchtrylearn import cli, tables
 from watchtrylearn.experiments import wtl_state
 from watchtrylearn.suites import make_suite
 
@@ -47,7 +47,7 @@ def document(command) -> dict:
 
 def test_every_row_of_the_table_is_there_for_all_seeds(document):
     overall = [r for r in document["rows"] if r["family"] == "all" and r["subset"] == "all"]
-    found = Counter((r["method"], r["trials"], results.condition(r)) for r in overall)
+    found = Counter((r["method"], r["trials"], tables.condition(r)) for r in overall)
     wtl = "watch_try_learn"
     plain = [("bc", 0), ("contextual", 0), ("one_shot", 0), ("trials_only", 1), ("trials_only", 2), (wtl, 1), (wtl, 2)]
     special = [
@@ -65,7 +65,7 @@ def test_every_row_of_the_table_is_there_for_all_seeds(document):
 
 def test_rows_carry_their_ceilings(document):
     best = {
-        (r["method"], r["trials"], results.condition(r), r["subset"]): r["ceiling"]
+        (r["method"], r["trials"], tables.condition(r), r["subset"]): r["ceiling"]
         for r in document["rows"]
         if r["family"] == "all"
     }

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from html import escape
 
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.results import Row, in_conflict, outcome, paired, percent
+from watchtrylearn.results import Row, in_conflict, outcome, paired
 from watchtrylearn.suites import Suite
+from watchtrylearn.tables import percent
 from watchtrylearn.types import Episode
 
 REST = ("at once", "not solved")  # shown in turn after one correction per family

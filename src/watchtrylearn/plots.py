@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.results import LABELS, Row, label, lines
+from watchtrylearn.results import LABELS, Row, label
+from watchtrylearn.tables import lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}

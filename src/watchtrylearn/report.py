@@ -17,7 +17,8 @@ from typing import Any
 from watchtrylearn import plots
 from watchtrylearn.files import write_atomic
 from watchtrylearn.gallery import Card, section
-from watchtrylearn.results import Entry, Row, columns, label, lines, percent
+from watchtrylearn.results import Entry, Row, label
+from watchtrylearn.tables import columns, lines, percent
 from watchtrylearn.types import WtlError
 
 Document = Mapping[str, Any]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from watchtrylearn import results
+from watchtrylearn import results, tables
 from watchtrylearn.experiments import Experiment, steps
 from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.gallery import cards
@@ -75,7 +75,7 @@ def assess(run: Run) -> None:
     say(run, f"[bold]Evaluate[/bold]: {run.experiment.split} tasks, every method in the same scenes")
     document = results_document(run, attempts_of(run))
     write_json(run.directory / "results.json", document)
-    run.display.console.print(results.table(document))
+    run.display.console.print(tables.table(document))
 
 
 def compare(run: Run, other: Run) -> None:
@@ -91,7 +91,7 @@ def compare(run: Run, other: Run) -> None:
     results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
     rows = results.across(attempts_of(run), attempts_of(other), entries(attempts), run.suite, names)
-    run.display.console.print(results.across_table(rows, names))
+    run.display.console.print(tables.across_table(rows, names))
 
 
 def show(run: Run) -> None:
@@ -141,7 +141,7 @@ def publish(document: Mapping[str, object], path: Path, display: Display) -> Non
     """Prints a result document's table (its unconditional rows) and writes the document to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, document)
-    display.console.print(results.table(document))
+    display.console.print(tables.table(document))
     display.console.print(f"written: {path}", highlight=False)
 
 

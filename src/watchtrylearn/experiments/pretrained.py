@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import checkpoint, results
+from watchtrylearn import checkpoint, results, tables
 from watchtrylearn.config import from_json
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
@@ -36,7 +36,7 @@ def evaluate(name: str, out: Path | None, display: Display) -> None:
     experiment = replace(experiment, name=f"pretrained-{name}", summary=f"the weights of {name} on its test table")
     with _opened(name, experiment, out, display) as run:
         document = _assessed(run, f"wtl evaluate --pretrained {name}", attempts(run))
-        display.console.print(results.table(document))
+        display.console.print(tables.table(document))
         for line in agreement(published, document):
             display.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -123,7 +123,7 @@ def _assessed(run: Run, command: str, made: Sequence[Attempt]) -> Document:
 def agreement(published: Document, document: Document) -> list[str]:
     """A line per published row: its rate and interval, the rate found here, and whether that is inside it."""
     found = {_place(row): row["value"] for row in document["rows"]}
-    main = [row for row in published["rows"] if not results.condition(row)]
+    main = [row for row in published["rows"] if not tables.condition(row)]
     inside = [row["ci"][0] <= found[_place(row)] <= row["ci"][1] for row in main]
     seeds = f"{len(published['seeds'])} seed{'s' * (len(published['seeds']) > 1)}"
     return [
@@ -171,7 +171,7 @@ def summary(made: Sequence[Attempt], run: Run) -> list[str]:
 
 def _counted(where: str, trial: results.Row, retrial: results.Row) -> str:
     first, after = (round(row["value"] * row["n"]) for row in (trial, retrial))
-    best = [results.percent(row["ceiling"]) for row in (trial, retrial)]
+    best = [tables.percent(row["ceiling"]) for row in (trial, retrial)]
     return (
         f"{where.format(**trial)}: yes to {first} trials and to {after} retrials "
         f"(the best possible on average: {best[0]} %, then {best[1]} %)"
