@@ -115,7 +115,7 @@ def _caption(document: Document) -> str:
     seeds = ", ".join(map(str, document["seeds"]))
     minutes = float(document["wall_s"]) / 60 / count
     each = "" if count == 1 else " each"
-    measured = tables.METRICS[document["rows"][0]["metric"]].capitalize()
+    measured = results.METRICS[document["rows"][0]["metric"]].capitalize()
     command = f"`{document['command']}`, seed{'s' * (count > 1)} {seeds}"
     machine = f"{minutes:.1f} minutes{each} on {document['machine']['cores']} cores"
     commit = str(document["commit"])[:10]

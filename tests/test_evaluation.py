@@ -86,14 +86,10 @@ def test_the_same_weights_trained_again_keep_their_attempts(run):
     assert {p: p.stat().st_mtime_ns for p in (run / "evaluation").rglob("*.parquet")} == before
 
 
-def test_attempts_from_before_weights_were_noted_are_taken_for_the_present_ones(run):
-    notes = sorted(run.rglob(MADE_BY))
-    assert len(notes) == 6  # four learners evaluated, two explorers
-    before = [note.read_text() for note in notes]
-    for note in notes:
-        note.unlink()
-    assert cli.main(["demo", "--preset", "debug", "--out", str(run), "--set", *TINY]) == 0
-    assert [note.read_text() for note in notes] == before
+def test_attempts_that_do_not_say_whose_they_are_are_refused(run, capsys):
+    (run / "evaluation" / "bc" / MADE_BY).unlink()
+    assert cli.main(["evaluate", "--out", str(run)]) == 2
+    assert "evaluation/bc does not say which weights made it" in capsys.readouterr().err
 
 
 def test_a_note_without_attempts_binds_nobody(run):
@@ -114,8 +110,8 @@ def test_two_runs_are_compared_in_the_same_scenes(runs, capsys):
     assert "after 2 trials" in printed
     assert "conflict" in printed
     with open_run(runs[0], None, Display(quiet=True)) as one, open_run(runs[1], None, Display(quiet=True)) as two:
-        ours, theirs = main_job.attempts_of(one), main_job.attempts_of(two)
-        rows = results.across(ours, theirs, main_job.entries(2), one.suite, ("one", "two"))
+        ours, theirs = (main_job.attempts_of(each, main_job.trained(each)) for each in (one, two))
+        rows = results.across(ours, theirs, results.MAIN, one.suite, ("one", "two"))
     assert [(r["first"]["method"], r["first"]["trials"], r["subset"]) for r in rows] == [
         (method, trials, subset) for method, trials in results.MAIN for subset in ("all", "conflict")
     ]
@@ -136,8 +132,8 @@ def rate(run: Path, method: str, trials: int, subset: str) -> float:
 
 def test_a_run_compared_with_its_copy_differs_nowhere(runs, run):
     with open_run(runs[0], None, Display(quiet=True)) as one, open_run(run, None, Display(quiet=True)) as two:
-        attempts = [main_job.attempts_of(each) for each in (one, two)]
-        rows = results.across(*attempts, main_job.entries(2), one.suite, ("one", "two"))
+        attempts = [main_job.attempts_of(each, main_job.trained(each)) for each in (one, two)]
+        rows = results.across(*attempts, results.MAIN, one.suite, ("one", "two"))
     assert {row["difference"] for row in rows} == {0.0}
     assert {row["p_tasks"] for row in rows} == {1.0}
 
@@ -170,10 +166,25 @@ def test_runs_that_were_shown_something_else_are_refused(runs, run, capsys):
     assert "task reference-test-000 in scene 2000002 they saw different demonstrations of seeds [1000001]" in error
 
 
-def test_the_other_run_must_be_evaluated(runs, run, capsys):
+def test_only_methods_that_both_runs_evaluated_are_compared(runs, run, capsys):
     shutil.rmtree(run / "evaluation" / "trials_only")
-    assert f"trials_only holds no evaluation yet; make it with `wtl evaluate --out {run}`" in refused(
-        runs[0], run, capsys
-    )
+    assert cli.main(["evaluate", "--out", str(runs[0]), "--against", str(run)]) == 0
+    printed = capsys.readouterr().err
+    assert "Watch-Try-Learn" in printed
+    assert "trials only" not in printed
+    shutil.rmtree(run / "evaluation")
+    assert "has no evaluation of a learner that" in refused(runs[0], run, capsys)
     assert cli.main(["evaluate", "--out", str(run), "--against", str(runs[0])]) == 0  # its own is made
     assert refused(run, run, capsys) == f"wtl: --against {run} is the run itself\n"
+
+
+def test_a_run_with_some_learners_is_evaluated_with_those(run, capsys):
+    for learner in ("bc", "trials_only"):
+        shutil.rmtree(run / learner)
+    assert cli.main(["evaluate", "--out", str(run)]) == 0
+    document = json.loads((run / "results.json").read_text())
+    assert {row["method"] for row in document["rows"]} == {"one_shot", "watch_try_learn"}
+    for learner in ("one_shot", "watch_try_learn"):
+        shutil.rmtree(run / learner)
+    assert cli.main(["evaluate", "--out", str(run)]) == 2
+    assert "holds no trained model yet" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from processes import fork, wait
 from watchtrylearn import cli
 from watchtrylearn.data.verify import verify
+from watchtrylearn.experiments.run import chosen_tasks
 from watchtrylearn.learners import load
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
@@ -137,6 +139,14 @@ def test_doing_it_again_does_nothing_twice(run):
     assert cli.main(["demo", "--preset", "debug", "--out", str(run)]) == 0
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.parquet")} == before
     assert rows(run) == table
+
+
+def test_fewer_tasks_are_the_same_mix_of_families():
+    tasks = make_suite("toy").tasks("train")
+    for count in (2, 6, 16):
+        some = chosen_tasks(make_suite("toy"), "train", count, "tasks")
+        assert [t for t in tasks if t in some] == some
+        assert set(Counter(t.family for t in some).values()) == {count // 2}
 
 
 # ---------------------------------------------------------------------------------------------- what it survives

@@ -14,7 +14,7 @@ from watchtrylearn import cli, tables
 from watchtrylearn.experiments import wtl_reacher
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite, make_suite, reacher
-from watchtrylearn.suites.reacher import SPEC, Reacher, beyond_reach, fingertip, postures, scene
+from watchtrylearn.suites.reacher import SPEC, Reacher, fingertip, postures, reachable, scene
 from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 
 pytestmark = pytest.mark.sim
@@ -74,9 +74,19 @@ def test_the_simulator_has_the_same_arm():
 def test_postures_reach_the_target_or_come_as_near_as_the_arm_can():
     targets = np.concatenate([RNG.uniform(-0.2, 0.2, (200, 2)), [[0.2, 0.2], [0.0, 0.005]]])
     for posture in postures(targets).transpose(1, 0, 2):
-        distance = np.linalg.norm(fingertip(posture) - targets, axis=-1)
-        np.testing.assert_allclose(distance, beyond_reach(targets), atol=1e-9)
-    assert beyond_reach(np.array([[0.2, 0.2]]))[0] == pytest.approx(0.2 * np.sqrt(2) - 0.21)
+        np.testing.assert_allclose(fingertip(posture), reachable(targets), atol=1e-9)
+    np.testing.assert_allclose(reachable(np.array([[0.2, 0.2], [0.1, 0.0]])), [[0.21 / np.sqrt(2)] * 2, [0.1, 0.0]])
+
+
+def test_beyond_reach_success_means_near_the_nearest_point_that_can_be_reached():
+    """At the stretched arm, turned away from a corner target by so much: 2 cm of arc, and no more."""
+    task = SUITE.tasks("train")[0]
+    worlds = SUITE.worlds([task], [0])
+    worlds.reset()
+    worlds.targets[0, worlds.right[0]] = (0.2, 0.2)
+    for aside, near in ((0.0, True), (0.019, True), (0.021, False), (0.04, False)):
+        worlds._qpos[0] = (np.pi / 4 + 2 * np.arcsin(aside / 0.42), 0.0)
+        assert worlds._near()[0] == near
 
 
 def test_the_reward_is_minus_distance_minus_effort():
@@ -170,7 +180,8 @@ def test_targets_fill_the_square_and_keep_apart():
     assert targets.max() > 0.195
     assert np.abs(targets.mean(0)).max() < 4 * 0.2 / np.sqrt(3 * 3000) * 1.2  # symmetric about 0, spread a bit
     assert np.abs(joints.mean(0)).max() < 4 * 0.1 / np.sqrt(3 * 3000)
-    beyond = (beyond_reach(targets.reshape(-1, 2)) > 0).mean()
+    every = targets.reshape(-1, 2)
+    beyond = (np.linalg.norm(every - reachable(every), axis=-1) > 1e-9).mean()
     assert beyond == pytest.approx(0.16, abs=0.04)  # the corners
 
 
@@ -250,8 +261,9 @@ def test_demonstrations_conform_and_success_is_what_the_term_says(demos):
     for demo in demos:
         assert demo.problems(SPEC) == []
         _, targets = scene(demo.task, demo.seed)
-        right = targets[[SUITE.target(demo.task, demo.seed)]]
-        assert demo.success == (demo.terms["distance"] - beyond_reach(right)[0] < reacher.NEAR)
+        right = targets[SUITE.target(demo.task, demo.seed)]
+        assert demo.success
+        assert demo.terms["distance"] < np.linalg.norm(right - reachable(right)) + reacher.NEAR
     again = SUITE.demonstrate(demos[7].task, demos[7].seed)
     np.testing.assert_array_equal(again.action, demos[7].action)
 
@@ -287,8 +299,9 @@ def test_the_reproduction_has_every_line_as_return_and_as_success(document):
         overall = [r for r in document[name] if r["family"] == "all"]
         found = {(r["method"], r["trials"], r["scene"]): r for r in overall}
         assert set(found) == {
-            ("expert", 0, "same"), ("bc", 0, "same"), ("one_shot", 0, "same"),
-            ("watch_try_learn", 1, "same"), ("watch_try_learn", 1, "new"),
+            ("expert", 0, "same"), ("idle", 0, "same"), ("bc", 0, "same"), ("one_shot", 0, "same"),
+            ("watch_try_learn", 1, "same"), ("expert", 0, "new"), ("idle", 0, "new"), ("one_shot", 0, "new"),
+            ("watch_try_learn", 1, "new"),
         }  # fmt: skip
         assert {r["metric"] for r in overall} == {metric}
         assert {r["n"] for r in overall} == {2 * 8 * 4}
@@ -298,9 +311,10 @@ def test_the_reproduction_has_every_line_as_return_and_as_success(document):
 
 def test_the_recovered_gap_is_the_ratio_of_the_rows(document):
     value = {(r["method"], r["scene"]): r["value"] for r in document["rows"] if r["family"] == "all"}
-    low, high = value["one_shot", "same"], value["expert", "same"]
     for where in ("same", "new"):
+        low, high = value["one_shot", where], value["expert", where]
         gap = document["gap_recovered"][where]
+        assert set(gap["of_seeds"]) == {"0", "1"}
         assert gap["value"] == pytest.approx((value["watch_try_learn", where] - low) / (high - low))
         assert gap["ci"][0] <= gap["value"] <= gap["ci"][1]
 

@@ -147,6 +147,7 @@ def killed_in_every_phase(folder: Path, rng: random.Random) -> bool:
         at = rng.randint(1, total // 2)
         pid = fork(lambda: os._exit(cli.main(command(folder))))
         while done(folder / "runs" / "seed-0") < at:
+            assert os.waitpid(pid, os.WNOHANG)[0] == 0, "the reproduction ended by itself"
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.01))
         os.kill(pid, signal.SIGKILL)

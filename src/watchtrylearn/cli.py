@@ -165,11 +165,13 @@ def reproduce(
     ],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),
-    results: Annotated[Path, tyro.conf.arg(help="Folder for NAME.json.")] = Path("benchmarks/results"),
+    results: Annotated[
+        Path | None, tyro.conf.arg(help="Folder for NAME.json; benchmarks/results unless settings were changed.")
+    ] = None,
 ) -> None:
-    """Reproduce a table of the papers: all methods, all seeds; print it and write RESULTS/NAME.json.
+    """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
-    One run directory per seed, and the table of all seeds so far after each; stop it at any time, the same
+    One run directory per seed, and OUT/results.json with all seeds so far after each; stop it at any time, the same
     command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without physics, in minutes.
     """
     from watchtrylearn.config import nearest, override
@@ -186,8 +188,13 @@ def reproduce(
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()
     chosen = override(experiment(name), settings, f"experiment {name}")
-    for document in tables[name](chosen, out or Path("runs") / name, display):
-        main_job.publish(document, results / f"{name}.json", display)
+    if chosen.seed:
+        raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
+    folder = out or Path("runs") / name
+    for document in tables[name](chosen, folder, display):
+        main_job.publish(document, folder / "results.json", display)
+    if results or not (settings or name == "debug"):
+        main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
 
 
 @app.command(name="list")

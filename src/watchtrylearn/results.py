@@ -39,12 +39,13 @@ MAIN = (
 LABELS = {
     "bc": "behaviour cloning",
     "contextual": "contextual policy",
-    "expert": "the demonstrator",
     "one_shot": "one-shot imitation",
     "trials_only": "trials only",
     "watch_try_learn": "Watch-Try-Learn",
 }
-BLIND = ("bc", "trials_only", "expert")  # methods that never look at the demonstration
+REFERENCES = {"expert": "the demonstrator", "idle": "doing nothing"}  # what methods are held against
+BLIND = ("bc", "trials_only", *REFERENCES)  # who never looks at the demonstration
+METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
 OUTCOMES = {  # (first attempt, second attempt) -> what that is called
     (False, True): "corrected",
     (True, True): "at once",
@@ -55,7 +56,7 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 
 def label(method: str, trials: int) -> str:
     """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = LABELS.get(method, method)
+    name = (LABELS | REFERENCES).get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -67,15 +68,15 @@ def rows(
     suite: Suite,
     entries: Sequence[Entry] = MAIN,
     metric: str = "success",
-    /,
     **facts: str | int | float | None,
 ) -> list[Row]:
     """Success rates (or mean returns) of every entry: per family and over all, on all scenes and the conflicting ones.
 
     The interval is the BCa bootstrap over tasks (``statistics.cluster_bootstrap``) from a generator that
     depends on the row alone, so equal attempts give equal rows. Where all tasks have the same rate (0 % and
-    100 % among them) it comes from Wilson's for that many tasks, hence never has zero width. ``facts``
-    (``dataset_size=...``, ``config=...``) are added to every row.
+    100 % among them) it comes from Wilson's for that many tasks. Returns have no natural bounds: where all tasks
+    have the same mean return, the interval has no width. ``facts`` (``dataset_size=...``, ``config=...``) are added
+    to every row; ``scene`` and ``ceiling`` replace the row's own.
 
     Args:
         attempts: of any number of methods (``protocol.evaluate``).
@@ -86,8 +87,10 @@ def rows(
         metric: ``"success"``, or ``"return"`` (the undiscounted sum of an attempt's rewards).
 
     Raises:
-        WtlError: an entry has no attempts, or the same scene twice.
+        WtlError: an entry has no attempts, or the same scene twice; an unknown metric.
     """
+    if metric not in METRICS:
+        raise WtlError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
     built: list[Row] = []
     for entry in entries:
         mine = list(_by_scene(attempts, entry).values())

@@ -63,12 +63,14 @@ def ratio_bootstrap(
 ) -> Interval:
     """An interval for sum(``above``) / sum(``below``), both observed in ``clusters``, that holds for new clusters.
 
-    The sum of ``below`` must stay away from 0 however the clusters are drawn. Raises ``WtlError`` if there are not
-    two clusters whose ratios differ: then nothing tells how far another one might be off.
+    Raises ``WtlError`` if the mean of ``below`` is within four standard errors of 0 (a ratio to that means nothing),
+    and if no two clusters differ: then nothing tells how far another one might be off.
     """
     everywhere = (-math.inf, math.inf)
     top, bottom = (_per_cluster(values, clusters, everywhere)[0] for values in (above, below))
-    if np.ptp(top / bottom) == 0:
+    if abs(bottom.mean()) <= 4 * bottom.std() / math.sqrt(len(bottom)):
+        raise WtlError("a ratio needs a denominator that is clearly not 0")
+    if np.ptp(top * bottom[0] - bottom * top[0]) == 0:
         raise WtlError(f"{len(top)} clusters with the same ratio give no interval")
     return _bootstrap(top, bottom, rng, confidence)
 

@@ -11,9 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from watchtrylearn.results import Entry, Row, label
-
-METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
+from watchtrylearn.results import METRICS, Entry, Row, label
 
 
 def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -28,7 +28,7 @@ class Experiment:
     Attributes:
         name, summary: what it is called, and in one sentence what it shows.
         suite: where it happens.
-        tasks: training tasks used (0: all), spread evenly over the suite's list.
+        tasks: training tasks used (0: all), the first of every family alike.
         demos_per_task: scenes in which each training task is demonstrated.
         trials_per_demo: trials of the trial policy in each demonstrated scene.
         blind_trials_per_demo: trials without any demonstration, for ``trials_only``.
@@ -78,9 +78,17 @@ class Experiment:
                 raise WtlError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
-def _training(common: TrainConfig, **steps: int) -> Training:
+def _training(
+    common: TrainConfig, *, bc: int, contextual: int, one_shot: int, trials_only: int, watch_try_learn: int
+) -> Training:
     """The same training for every learner but for its number of steps."""
-    return Training(**{name: replace(common, steps=count) for name, count in steps.items()})
+    return Training(
+        bc=replace(common, steps=bc),
+        contextual=replace(common, steps=contextual),
+        one_shot=replace(common, steps=one_shot),
+        trials_only=replace(common, steps=trials_only),
+        watch_try_learn=replace(common, steps=watch_try_learn),
+    )
 
 
 EXPERIMENTS = (
@@ -128,12 +136,14 @@ EXPERIMENTS = (
         name="wtl-curves",
         summary="how much data it takes: success against training tasks and demonstrations of each",
         suite="tabletop",
-        tasks=520,
         trials_per_demo=3,
         net=NetConfig(mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            bc=1000,
+            contextual=1000,
             one_shot=3500,
+            trials_only=1500,
             watch_try_learn=2000,
         ),
         scenes=12,
@@ -150,8 +160,10 @@ EXPERIMENTS = (
         elsewhere=0.5,
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
-            bc=1000,
-            one_shot=3000,
+            bc=10000,
+            contextual=10000,
+            one_shot=10000,
+            trials_only=10000,
             watch_try_learn=10000,
         ),
         scenes=60,

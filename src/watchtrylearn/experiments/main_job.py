@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from watchtrylearn import results, tables
@@ -14,14 +14,13 @@ from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.gallery import cards
 from watchtrylearn.experiments.run import Run, as_json
 from watchtrylearn.files import read_json, write_json
+from watchtrylearn.learners import learner_names
 from watchtrylearn.metrics import read_metrics
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.report import write_report
 from watchtrylearn.settings import differences
 from watchtrylearn.types import WtlError
-
-LEARNERS = ("bc", "one_shot", "trials_only", "watch_try_learn")
 
 
 def everything(run: Run) -> None:
@@ -71,9 +70,9 @@ def attempt(run: Run, explorer: str) -> None:
 
 
 def assess(run: Run) -> None:
-    """Evaluates every learner on the same held-out scenes; writes RUN/results.json and prints the table."""
+    """Evaluates every trained learner on the same held-out scenes; writes RUN/results.json and prints the table."""
     say(run, f"[bold]Evaluate[/bold]: {run.experiment.split} tasks, every method in the same scenes")
-    document = results_document(run, attempts_of(run))
+    document = results_document(run)
     write_json(run.directory / "results.json", document)
     run.display.console.print(tables.table(document))
 
@@ -87,10 +86,13 @@ def compare(run: Run, other: Run) -> None:
     ):
         if ours != theirs:
             raise WtlError(f"{names[0]} and {names[1]} cannot be compared: their {what} is {ours!r} and {theirs!r}")
-    steps.require_evaluated(other, LEARNERS)
+    both = [name for name in trained(run) if name in steps.evaluated(other)]
+    if not both:
+        raise WtlError(f"{names[1]} has no evaluation of a learner that {names[0]} has; make it with `wtl evaluate`")
     results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
-    rows = results.across(attempts_of(run), attempts_of(other), entries(attempts), run.suite, names)
+    made = [attempts_of(each, both) for each in (run, other)]
+    rows = results.across(*made, entries(both, attempts), run.suite, names)
     run.display.console.print(tables.across_table(rows, names))
 
 
@@ -102,7 +104,7 @@ def show(run: Run) -> None:
     document = read_json(path)
     if not isinstance(document, dict) or not {"rows", "comparisons", "phases_s"} <= document.keys():
         raise WtlError(f"{path} is not a result document; make it again with `wtl evaluate --out {run.directory}`")
-    metrics = {name: read_metrics(run.directory / name) for name in LEARNERS}
+    metrics = {name: read_metrics(run.directory / name) for name in trained(run)}
     with steps.timed(run, "report"):
         made = cards(run, steps.evaluate_learner(run, "watch_try_learn", steps.evaluation_scenes(run)))
     spent = run.seconds()
@@ -112,36 +114,47 @@ def show(run: Run) -> None:
     say(run, f"[bold]Report[/bold]: {run.directory / 'report.html'}")
 
 
-def results_document(run: Run, attempts: list[Attempt]) -> dict[str, object]:
+def results_document(run: Run) -> dict[str, object]:
     """The result document of docs/design.md section 5."""
-    experiment = run.experiment
-    pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
+    experiment, names = run.experiment, trained(run)
+    attempts = attempts_of(run, names)
+    pairs: list[tuple[results.Entry, results.Entry]] = []
+    if {"watch_try_learn", "one_shot"} <= set(names):
+        pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
     return results.document(
         experiment=experiment.name,
         command=_command(experiment),
         seeds=[experiment.seed],
         seconds=run.seconds(),
-        rows=results.rows(attempts, run.suite, entries(experiment.attempts)),
+        rows=results.rows(attempts, run.suite, entries(names, experiment.attempts)),
         comparisons=results.comparisons(attempts, pairs, run.suite),
         extra={
             "summary": experiment.summary,
             "data": steps.counts(run),
-            "outcomes": results.outcomes(attempts, run.suite),
+            "outcomes": results.outcomes(attempts, run.suite) if "watch_try_learn" in names else [],
         },
     )
 
 
-def entries(attempts: int) -> list[results.Entry]:
+def entries(names: Sequence[str], attempts: int) -> list[results.Entry]:
     """The lines of the table if every method that learns from trials may make ``attempts`` after its first."""
-    found: list[results.Entry] = [("bc", 0), ("one_shot", 0)]
-    return found + [(name, k) for name in ("trials_only", "watch_try_learn") for k in range(1, attempts + 1)]
+    return [
+        (name, trials)
+        for name in names
+        for trials in (range(1, attempts + 1) if name in steps.LEARN_FROM_TRIALS else (0,))
+    ]
 
 
 def publish(document: Mapping[str, object], path: Path, display: Display) -> None:
-    """Prints a result document's table (its unconditional rows) and writes the document to ``path``."""
+    """Prints a result document's table, every condition, and writes the document to ``path``."""
+    display.console.print(tables.table(document))
+    write(document, path, display)
+
+
+def write(document: Mapping[str, object], path: Path, display: Display) -> None:
+    """Writes a result document to ``path`` and says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, document)
-    display.console.print(tables.table(document))
     display.console.print(f"written: {path}", highlight=False)
 
 
@@ -163,9 +176,18 @@ def _changes(experiment: Experiment) -> list[str]:
     return ["--set", *settings] if settings else []
 
 
-def attempts_of(run: Run) -> list[Attempt]:
+def trained(run: Run) -> list[str]:
+    """The learners that are trained in this run; refuses a run without any."""
+    names = [name for name in learner_names() if (run.directory / name / "model.json").exists()]
+    if not names:
+        raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
+    return names
+
+
+def attempts_of(run: Run, names: Sequence[str]) -> list[Attempt]:
+    """Every attempt of the learners ``names`` in the run's evaluation scenes."""
     scenes = steps.evaluation_scenes(run)
-    return [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
+    return [a for name in names for a in steps.evaluate_learner(run, name, scenes)]
 
 
 def say(run: Run, text: str) -> None:

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
@@ -115,11 +114,19 @@ def _kept(settings: Path) -> Experiment:
 
 
 def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:
-    """``count`` tasks of a split (0: all), spread evenly over the list; ``option`` is what to name in an error."""
+    """``count`` tasks of a split (0: all): the first ones of every family alike, so that more are never another mix.
+
+    ``option`` is what to name in an error.
+    """
     tasks = suite.tasks(split)
     if count > len(tasks):
         raise WtlError(f"{option} is {count}, but suite {suite.name!r} has {len(tasks)} {split} tasks")
-    return [tasks[i] for i in np.linspace(0, len(tasks) - 1, count or len(tasks)).round().astype(int)]
+    before: Counter[str] = Counter()  # tasks of the same family so far
+    places = []
+    for number, task in enumerate(tasks):
+        places.append((before[task.family], number))
+        before[task.family] += 1
+    return [tasks[number] for number in sorted(number for _, number in sorted(places)[: count or len(tasks)])]
 
 
 def stop_if(signalled: int, what: str, directory: Path) -> None:

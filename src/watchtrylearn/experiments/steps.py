@@ -21,7 +21,7 @@ from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_json, write_json
-from watchtrylearn.learners import AnyConfig, AnyLearner, config_class, load, make_learner
+from watchtrylearn.learners import AnyConfig, AnyLearner, config_class, learner_names, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.ops.random import generator
@@ -37,6 +37,7 @@ TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of train
 TEST_SEED = 2_000_000
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
+LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
 NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
 
@@ -152,16 +153,16 @@ def _model(run: Run, name: str) -> Path:
 def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
     """The dataset RUN/parts of attempts by learner ``name``; refused if other weights than its present ones made them.
 
-    Whose they are is noted in the dataset before its first attempt. One that has attempts and no note is older than
-    these notes: it is taken for the present weights', and noted so.
+    Whose they are is noted in the dataset before its first attempt.
     """
     store = run.store(*parts)
     path, present = store.path / MADE_BY, {"learner": name, "model_sha256": checkpoint.model_sha256(_model(run, name))}
-    noted = read_json(path) if len(store) and path.exists() else None
-    if noted not in (None, present):
-        raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
-    if noted is None:
+    if len(store) + len(store.skipped) == 0:
         write_json(path, present)
+    elif not path.exists():
+        raise WtlError(f"{store.path} does not say which weights made it ({MADE_BY} is missing); remove it")
+    elif read_json(path) != present:
+        raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
     return store
 
 
@@ -285,17 +286,16 @@ def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[E
     raise WtlError(f"the expert failed 20 times at task {jobs[failed[0]][0].name}")
 
 
-def require_evaluated(run: Run, names: Sequence[str]) -> None:
-    """Refuses a run whose evaluation of learners ``names`` is not all there."""
-    for name in ("demos", *names):
-        path = run.directory / "evaluation" / name
-        if not (path / "meta").exists() or len(run.store("evaluation", name)) == 0:
-            raise WtlError(f"{path} holds no evaluation yet; make it with `wtl evaluate --out {run.directory}`")
+def evaluated(run: Run) -> list[str]:
+    """The learners whose evaluation is stored in this run."""
+    folders = {name: run.directory / "evaluation" / name for name in learner_names()}
+    stored = [name for name, folder in folders.items() if (folder / "meta").exists()]
+    return [name for name in stored if len(run.store("evaluation", name))]
 
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
     """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
-    trials = run.experiment.attempts if name in ("trials_only", "watch_try_learn") else 0
+    trials = run.experiment.attempts if name in LEARN_FROM_TRIALS else 0
     expected = [(s, k) for k in range(trials + 1) for s in scenes]
 
     def make(on_step: Callable[[int], None]) -> list[Episode]:

@@ -18,6 +18,7 @@ from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.suites import Suite
+from watchtrylearn.types import WtlError
 
 SEEDS = (0,)
 TASKS = (65, 130, 260, 520)  # training tasks, each with the experiment's demonstrations
@@ -30,6 +31,8 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
 
     Yields the result document of all seeds so far, after each.
     """
+    if experiment.tasks:
+        raise WtlError(f"{experiment.name} goes through {', '.join(map(str, TASKS))} tasks; leave out tasks")
     attempts: dict[Experiment, list[Attempt]] = {}
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
@@ -56,7 +59,8 @@ def _rows(amount: Experiment, attempts: Sequence[Attempt], suite: Suite) -> list
 def amounts(experiment: Experiment) -> list[Experiment]:
     """The experiment with every amount of data: first the tasks, then the demonstrations of each."""
     tasks = [replace(experiment, tasks=count) for count in TASKS]
-    return tasks + [replace(experiment, tasks=max(TASKS), demos_per_task=count) for count in DEMOS]
+    demos = [replace(experiment, tasks=max(TASKS), demos_per_task=count) for count in DEMOS]
+    return list(dict.fromkeys(tasks + demos))
 
 
 def folder(amount: Experiment, seed: int) -> str:

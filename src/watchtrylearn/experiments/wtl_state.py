@@ -132,7 +132,7 @@ def in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     for k in range(1, run.experiment.attempts + 1):
         scenes, contexts = _contexts(attempts, k)
         new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
-        found += _attempted(run, f"watch_try_learn-new-scene-{k}", new, k, _adapted_to(contexts))
+        found += attempted(run, f"watch_try_learn-new-scene-{k}", new, k, adapted_to(contexts))
     return found
 
 
@@ -141,7 +141,7 @@ def new_seed(tried: int) -> int:
     return NEW_SCENES + 2 * tried + tried // 4 % 2
 
 
-def _adapted_to(contexts: Sequence[Context]) -> Callable[[WatchTryLearn], Policy]:
+def adapted_to(contexts: Sequence[Context]) -> Callable[[WatchTryLearn], Policy]:
     return lambda learner: learner.adapt(contexts)
 
 
@@ -154,7 +154,7 @@ def _with_outcomes(run: Run, attempts: Sequence[Attempt], told: str) -> list[Att
             return _blindfold(learner.adapt(contexts))
         return learner.adapt([Context(c.demos, [_flipped(e) for e in c.trials]) for c in contexts])
 
-    return _attempted(run, f"watch_try_learn-outcome-{told}", scenes, 1, adapt)
+    return attempted(run, f"watch_try_learn-outcome-{told}", scenes, 1, adapt)
 
 
 def _flipped(trial: Episode) -> Episode:
@@ -178,7 +178,7 @@ def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     both = [Scene(s.task, (s.demos[0], d), s.seed) for s, d in zip(scenes, others, strict=True) if d is not None]
     if len(both) < len(scenes):
         return []
-    return _attempted(run, "watch_try_learn-two-demos", both, 0, _adapted_to([Context(s.demos) for s in both]))
+    return attempted(run, "watch_try_learn-two-demos", both, 0, adapted_to([Context(s.demos) for s in both]))
 
 
 def _other(demos: dict[int, Episode], demo: Episode, suite: Suite) -> Episode | None:
@@ -197,11 +197,11 @@ def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     def adapt(learner: WatchTryLearn) -> Policy:
         return ChunkPolicy(learner.trial, [Context(s.demos) for s in scenes], told=right)
 
-    attempts = _attempted(run, "one_shot-told", scenes, 0, adapt)
+    attempts = attempted(run, "one_shot-told", scenes, 0, adapt)
     return [replace(a, method="one_shot") for a in attempts]
 
 
-def _attempted(
+def attempted(
     run: Run, name: str, scenes: Sequence[Scene], trials: int, adapt: Callable[[WatchTryLearn], Policy]
 ) -> list[Attempt]:
     """One attempt per scene by what ``adapt`` makes of the trained learner; kept in RUN/evaluation/name."""

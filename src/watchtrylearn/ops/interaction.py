@@ -32,8 +32,9 @@ def response(
 ) -> Float[torch.Tensor, "*batch act size"]:
     """Which way each number of the state went when each command was given: their cosine over the episode, in [-1, 1].
 
-    Each command is compared with the change of the state until the next step. It is 1 where a number always moves
-    along with the command, -1 where it moves against it, and 0 where nothing was commanded or nothing moved.
+    Each command is compared with the change of the state until the next step. It is 1 where the changes are
+    proportional to the commands, -1 where they are so with the opposite sign, and 0 where nothing was commanded or
+    nothing moved.
     """
     both = (mask[..., 1:] & mask[..., :-1]).unsqueeze(-1)
     given, change = command[..., :-1, :] * both, state.diff(dim=-2) * both

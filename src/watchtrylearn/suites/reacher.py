@@ -152,12 +152,11 @@ def fingertip(joints: Float[np.ndarray, "*world joint"]) -> Float[np.ndarray, "*
     return np.stack([x, LINKS[0] * np.sin(upper) + LINKS[1] * np.sin(lower)], -1)
 
 
-def beyond_reach(target: Float[np.ndarray, "*world dim"]) -> Float[np.ndarray, "*world"]:
-    """How near the fingertip can come to a point (metres): 0 within the ring that the arm reaches."""
-    distance = np.linalg.norm(target, axis=-1)
-    short, long = abs(LINKS[0] - LINKS[1]), sum(LINKS)
-    missing: np.ndarray = np.maximum(0.0, np.maximum(distance - long, short - distance))
-    return missing
+def reachable(target: Float[np.ndarray, "*world dim"]) -> Float[np.ndarray, "*world dim"]:
+    """The point nearest to the target that the fingertip can reach: itself within the ring of the arm's reach."""
+    distance = np.linalg.norm(target, axis=-1, keepdims=True)
+    nearest: np.ndarray = target * np.clip(distance, abs(LINKS[0] - LINKS[1]), sum(LINKS)) / np.maximum(distance, 1e-9)
+    return nearest
 
 
 # --------------------------------------------------------------------------------------------------- worlds
@@ -222,7 +221,7 @@ class ReacherWorlds(VectorEnv):
         lost = -(FARTHEST + 2.0) * (HORIZON + 1 - self._count)
         reward = np.where(sound, -distance - np.square(actions).sum(-1), np.where(moving, lost, 0.0))
         truncated = np.full(self.num_envs, self._count >= HORIZON) & ~self._diverged
-        info = {"success": truncated & self._near(distance), "diverged": self._diverged.copy()}
+        info = {"success": truncated & self._near(), "diverged": self._diverged.copy()}
         return self._copy(), reward, self._diverged.copy(), truncated, info | {"terms": {"distance": distance}}
 
     def _distance(self) -> Float[np.ndarray, "world"]:
@@ -231,9 +230,9 @@ class ReacherWorlds(VectorEnv):
         distance: np.ndarray = np.linalg.norm(fingertip(self._qpos) - right, axis=-1)
         return distance
 
-    def _near(self, distance: Float[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
+    def _near(self) -> Bool[np.ndarray, "world"]:
         right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
-        near: np.ndarray = distance - beyond_reach(right) < NEAR
+        near: np.ndarray = np.linalg.norm(fingertip(self._qpos) - reachable(right), axis=-1) < NEAR
         return near
 
     def _observe(self) -> dict[str, Float[np.ndarray, "world _"]]:
