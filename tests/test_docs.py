@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import watchtrylearn
+from standin import script
 from watchtrylearn import cli
 from watchtrylearn.learners import learner_names
 
@@ -99,12 +100,7 @@ def _has_content(path: Path) -> bool:
 
 
 def test_the_pages_show_the_published_numbers():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
-    publish = importlib.util.module_from_spec(spec)
-    sys.modules["publish"] = publish  # dataclasses look their module up
-    spec.loader.exec_module(publish)
+    publish = script("publish")
     documents = publish.published()
     assert publish.block(documents) in README
     assert publish.page(documents) == (ROOT / "docs" / "results.md").read_text()

@@ -127,9 +127,10 @@ def test_a_rate_outside_the_published_interval_is_called_so(here, folder, monkey
     monkeypatch.setattr(weights, "FOLDER", changed(folder, here / "elsewhere", rate=1.0))
     assert cli.main(["evaluate", "--pretrained", "wtl-state", "--out", str(here / "run")]) == 0
     told = capsys.readouterr().err
-    expected = "one-shot imitation, grasp, conflict: published (1 seed) 100.0 (99.0 to 100.0) | here 0.0 | OUTSIDE"
-    assert expected in told.splitlines()
+    published = "one-shot imitation, grasp, conflict: published (1 seed) 100.0 (99.0 to 100.0), of these weights 0.0"
+    assert f"{published} | here 0.0 | OUTSIDE" in told.splitlines()
     assert "0 of 30 rates" in told
+    assert "30 of 30 are exactly those of these weights" in told
 
 
 def test_the_demo_shows_every_scene_and_counts_them_all(here, monkeypatch, capsys):

@@ -1,0 +1,74 @@
+"""The results pages are made of the result documents, whatever those measure."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from standin import script
+from watchtrylearn import plots
+
+publish = script("publish")
+
+
+def row(method: str, trials: int, value: float, **facts: object) -> dict:
+    return {
+        "method": method, "suite": "s", "family": "all", "demos": 1, "trials": trials, "metric": "success",
+        "value": value, "ci": [value - 0.05, value + 0.04], "n": 96, "tasks": 8, "diverged": 0, "ceiling": 0.75 if trials == 0 else 1.0,
+        "scene": "same", "subset": "all",
+    } | facts  # fmt: skip
+
+
+def document(name: str, rows: list[dict], **extra: object) -> dict:
+    return {
+        "experiment": name, "command": f"wtl reproduce {name}", "commit": "abc1234def5678", "seeds": [0, 1],
+        "wall_s": 1200.0, "machine": {"cores": 2}, "rows": rows, "comparisons": [], "summary": "what it shows",
+    } | extra  # fmt: skip
+
+
+AMOUNTS = [(65, 8), (520, 8), (520, 2)]
+CURVES = document("wtl-curves", [
+    row(method, trials, 0.3 + 0.01 * demos + 0.0005 * tasks, training_tasks=tasks, demos_per_task=demos)
+    for tasks, demos in AMOUNTS
+    for method, trials in (("one_shot", 0), ("watch_try_learn", 1), ("watch_try_learn", 2))
+])  # fmt: skip
+GAPS = {"same": {"value": 0.912, "ci": [0.88, 0.93]}, "new": {"value": 0.905, "ci": [0.87, 0.92]}}
+REACHER = document(
+    "wtl-reacher",
+    [row("expert", 0, -3.4, metric="return", ceiling=None), row("idle", 0, -11.5, metric="return", ceiling=None)],
+    gap_recovered=GAPS,
+)
+
+
+def test_curves_are_drawn_from_the_rows_of_the_largest_other_amount():
+    found = plots._amounts(CURVES, "training_tasks")
+    assert {entry: [r["training_tasks"] for r in rows] for entry, rows in found.items()} == {
+        ("one_shot", 0): [65, 520], ("watch_try_learn", 1): [65, 520], ("watch_try_learn", 2): [65, 520],
+    }  # fmt: skip
+    assert {r["demos_per_task"] for rows in found.values() for r in rows} == {8}
+    assert [r["demos_per_task"] for r in plots._amounts(CURVES, "demos_per_task")["one_shot", 0]] == [2, 8]
+
+
+def test_a_figure_of_its_own_is_well_formed_and_knows_its_colours():
+    for file, _, svg in publish.figures(CURVES):
+        assert file.endswith(".svg")
+        ElementTree.fromstring(svg)
+        used = set(re.findall(r"var\((--[\w-]+)\)", svg))
+        assert used <= set(re.findall(r"(--[\w-]+):", svg))
+        assert "Watch-Try-Learn, after 2 trials" in svg
+        assert "prefers-color-scheme: dark" in svg
+
+
+def test_the_page_has_a_section_a_figure_and_a_caption_of_each():
+    page = publish.page({"wtl-curves": CURVES, "wtl-reacher": REACHER})
+    assert "## wtl-curves\n\nWhat it shows." in page
+    assert "figures/wtl-curves-training_tasks.svg" in page
+    assert "10.0 minutes each on 2 cores; commit abc1234def." in page
+    assert "Return, with 95 % intervals" in page
+    assert "**-11.50**" in page
+    assert "**91 %** (88 to 93) in the same scene, **90 %** (87 to 92) in a new scene" in page
+
+
+def test_a_statement_without_its_comparison_is_an_error():
+    with pytest.raises(SystemExit, match="no comparison"):
+        publish.page({"wtl-state": document("wtl-state", [row("one_shot", 0, 0.7)])})
