@@ -131,10 +131,10 @@ def _training(name: str, found: Document, meta: Document) -> str:
     versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
     return (
         f"    {found['command']}\n\n"
-        f"These are the weights of seed {found['seed']} (of {_listed(found['seeds'])}) (results written at commit {found['commit']}): "
-        f"{plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments each, learning rate "
-        f"{plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on {found['machine']['cores']} cores. "
-        f"Written by {versions}."
+        f"These are the weights of seed {found['seed']} (of {_listed(found['seeds'])}; results written at commit "
+        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments each, "
+        f"learning rate {plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on "
+        f"{found['machine']['cores']} cores. Written by {versions}."
     )
 
 

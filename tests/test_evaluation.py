@@ -65,7 +65,6 @@ def retrain(run: Path, learner: str) -> None:
     ("bc", ["evaluate"], "evaluation/bc", ["evaluate"]),
     ("watch_try_learn", ["report"], "evaluation/watch_try_learn", ["evaluate"]),
     ("one_shot", ["try"], "trials/one_shot", ["try"]),
-    ("one_shot", ["train", "watch_try_learn"], "trials/one_shot", ["try"]),
 ])  # fmt: skip
 def test_attempts_of_other_weights_are_refused_until_they_are_removed(learner, verb, dataset, again, run, capsys):
     retrain(run, learner)
@@ -84,6 +83,19 @@ def test_the_same_weights_trained_again_keep_their_attempts(run):
     assert cli.main(["train", "bc", "--out", str(run)]) == 0
     assert cli.main(["evaluate", "--out", str(run)]) == 0
     assert {p: p.stat().st_mtime_ns for p in (run / "evaluation").rglob("*.parquet")} == before
+
+
+def test_what_was_trained_from_trials_of_other_weights_is_refused_until_it_is_removed(run, capsys):
+    retrain(run, "one_shot")
+    train = ["train", "watch_try_learn", "--out", str(run)]
+    assert cli.main(train) == 2
+    assert "trials/one_shot was made by other weights" in capsys.readouterr().err
+    shutil.rmtree(run / "trials" / "one_shot")
+    assert cli.main(["try", "--out", str(run)]) == 0
+    assert cli.main(train) == 2
+    assert "watch_try_learn was not trained from what the present one_shot tried" in capsys.readouterr().err
+    shutil.rmtree(run / "watch_try_learn")
+    assert cli.main(train) == 0
 
 
 def test_attempts_that_do_not_say_whose_they_are_are_refused(run, capsys):

@@ -14,8 +14,8 @@ publish = script("publish")
 def row(method: str, trials: int, value: float, **facts: object) -> dict:
     return {
         "method": method, "suite": "s", "family": "all", "demos": 1, "trials": trials, "metric": "success",
-        "value": value, "ci": [value - 0.05, value + 0.04], "n": 96, "tasks": 8, "diverged": 0, "ceiling": 0.75 if trials == 0 else 1.0,
-        "scene": "same", "subset": "all",
+        "value": value, "ci": [value - 0.05, value + 0.04], "n": 96, "tasks": 8, "diverged": 0,
+        "ceiling": 0.75 if trials == 0 else 1.0, "scene": "same", "subset": "all",
     } | facts  # fmt: skip
 
 

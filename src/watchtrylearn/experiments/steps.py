@@ -37,6 +37,7 @@ TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of train
 TEST_SEED = 2_000_000
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
+TRAINED_FROM = "trained_from.json"  # beside a trained learner: whose trials it learned from, and hashes of the weights
 LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
 NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
@@ -108,6 +109,8 @@ def train(run: Run, name: str) -> TrainSummary:
         assert isinstance(one_shot, OneShot)
         learner.start_from(one_shot)
     learner.prepare(store)
+    if NEEDS[name]:
+        _note_sources(run, name)
     with timed(run, f"train {name}"):
         return fit(
             learner,
@@ -116,6 +119,17 @@ def train(run: Run, name: str) -> TrainSummary:
             run.directory / name,
             run.display,
         )
+
+
+def _note_sources(run: Run, name: str) -> None:
+    """Notes in RUN/name whose trials it is trained from; refuses to go on with one from other weights' trials."""
+    folder = run.directory / name
+    present = {explorer: checkpoint.model_sha256(_model(run, explorer)) for explorer in NEEDS[name]}
+    if not (folder / "config.json").exists():  # nothing is trained yet
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / TRAINED_FROM, present)
+    elif not (folder / TRAINED_FROM).exists() or read_json(folder / TRAINED_FROM) != present:
+        raise WtlError(f"{folder} was not trained from what the present {', '.join(present)} tried; remove it")
 
 
 def _config(run: Run, name: str) -> AnyConfig:
