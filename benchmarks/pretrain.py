@@ -132,8 +132,8 @@ def _training(name: str, found: Document, meta: Document) -> str:
     return (
         f"    {found['command']}\n\n"
         f"These are the weights of seed {found['seed']} (of {_listed(found['seeds'])}; results written at commit "
-        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments each, "
-        f"learning rate {plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on "
+        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments "
+        f"each, learning rate {plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on "
         f"{found['machine']['cores']} cores. Written by {versions}."
     )
 

@@ -160,7 +160,7 @@ def refused(run: Path, other: Path, capsys) -> str:
 
 @pytest.mark.parametrize(("settings", "difference"), [
     (["scenes=6"], "zero' has no attempt at task reference-test-000 in scene 2000004"),
-    (["eval_tasks=2"], "other' has no attempt at task mirror-test-005 in scene 2000000"),
+    (["eval_tasks=2"], "other' has no attempt at task reference-test-002 in scene 2000000"),
     (["split=val"], "their split is 'test' and 'val'"),
 ])  # fmt: skip
 def test_runs_in_other_scenes_are_refused_by_the_first_difference(settings, difference, runs, tmp_path, capsys):
