@@ -8,28 +8,22 @@ import pytest
 pytest.importorskip("mujoco_warp")
 
 import standin
-from watchtrylearn import weights
 
 pytestmark = pytest.mark.sim
-SHIPPED = (weights.FOLDER / "wtl-state" / "results.json").exists()
 tutorial = standin.script("tutorial")
 PAGE = tutorial.PAGE.read_text()
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """The page as its blocks make it, and the names they leave: with the committed weights, or with stand-ins."""
+    """The page as its blocks make it, and the names they leave."""
     folder = tmp_path_factory.mktemp("tutorial")
     with pytest.MonkeyPatch.context() as patch:
-        if not SHIPPED:
-            patch.setattr(weights, "FOLDER", standin.ship(folder))
         patch.chdir(folder)
         yield (*tutorial.rendered(PAGE), folder)
 
 
 def test_the_blocks_print_what_the_page_shows(ran):
-    if not SHIPPED:
-        pytest.skip("there are no trained weights yet, and what the blocks print depends on them")
     assert alike(ran[0], PAGE)
 
 
@@ -60,8 +54,6 @@ def test_what_the_text_says_holds(ran):
 
 
 def test_trained_weights_learn_from_their_trials(ran):
-    if not SHIPPED:
-        pytest.skip("there are no trained weights yet")
     trials, retrials = (sum(e.success for e in ran[1][made]) for made in ("trials", "retrials"))
     assert trials <= 0.75 * len(ran[1]["shown"])  # on average at most half of them
     assert retrials >= 0.85 * len(ran[1]["shown"])

@@ -3,7 +3,7 @@
 import watchtrylearn as wtl
 
 suite = wtl.make_suite("tabletop")
-task = suite.tasks("test")[0]
+task = suite.tasks("test")[1]
 demo = suite.demonstrate(task, seed=0)
 learner = wtl.load(wtl.pretrained("wtl-state") / "watch_try_learn")
 context = wtl.Context(demos=[demo])
