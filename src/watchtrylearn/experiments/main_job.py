@@ -91,8 +91,8 @@ def compare(run: Run, other: Run) -> None:
         raise WtlError(f"{names[1]} has no evaluation of a learner that {names[0]} has; make it with `wtl evaluate`")
     results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
-    made = [attempts_of(each, both) for each in (run, other)]
-    rows = results.across(*made, entries(both, attempts), run.suite, names)
+    made, others = attempts_of(run, both), attempts_of(other, both)
+    rows = results.across(made, others, entries(both, attempts), run.suite, names)
     run.display.console.print(tables.across_table(rows, names))
 
 

@@ -65,7 +65,11 @@ def _document(
         command=main_job.reproduction(experiment),
         seeds=seeds,
         seconds=seconds,
-        rows=[row for made, entries, facts in groups.values() for row in results.rows(made, suite, entries, **facts)],
+        rows=[
+            row
+            for made, entries, facts in groups.values()
+            for row in results.rows(made, suite, entries, "success", **facts)
+        ],
         comparisons=results.comparisons(main, pairs, suite) + _per_family(main, suite),
         extra={"summary": experiment.summary, "outcomes": results.outcomes(main, suite)},
     )
