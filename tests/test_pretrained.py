@@ -36,11 +36,11 @@ def here(folder, tmp_path, monkeypatch) -> Path:
 
 
 def changed(folder: Path, target: Path, rate: float) -> Path:
-    """A copy of the shipped folder whose published rates are all ``rate``, with a narrow interval."""
+    """A copy of the shipped folder whose weights' published rates are all ``rate``, with a narrow interval."""
     shutil.copytree(folder, target)
     path = target / "wtl-state" / "results.json"
     document = json.loads(path.read_text())
-    document["rows"] = [row | {"value": rate, "ci": [rate - 0.01, rate]} for row in document["rows"]]
+    document["own"] = [row | {"value": rate, "ci": [rate - 0.01, rate]} for row in document["own"]]
     path.write_text(json.dumps(document))
     return target
 
@@ -108,10 +108,11 @@ def test_evaluating_finds_the_published_rates_again_and_does_nothing_twice(here,
     command = ["evaluate", "--pretrained", "wtl-state"]
     assert cli.main(command) == 0
     told = capsys.readouterr().err
-    lines = [line for line in told.splitlines() if ": published (1 seed) " in line]
+    lines = [line for line in told.splitlines() if ": 1 seed " in line]
     assert len(lines) == 3 * 5 * 2  # one-shot, after one and two trials; four families and all; all and in conflict
     assert all(line.endswith("| inside") for line in lines)
-    assert "30 of 30 rates" in told
+    assert "30 of 30 rates are inside" in told
+    assert "30 of them exactly equal" in told
     before = {path: path.stat().st_mtime_ns for path in here.rglob("*.parquet")}
     assert cli.main(command) == 0
     assert before == {path: path.stat().st_mtime_ns for path in here.rglob("*.parquet")}
@@ -124,10 +125,11 @@ def test_a_rate_outside_the_published_interval_is_called_so(here, folder, monkey
     monkeypatch.setattr(weights, "FOLDER", changed(folder, here / "elsewhere", rate=1.0))
     assert cli.main(["evaluate", "--pretrained", "wtl-state", "--out", str(here / "run")]) == 0
     told = capsys.readouterr().err
-    published = "one-shot imitation, grasp, conflict: published (1 seed) 100.0 (99.0 to 100.0), of these weights 0.0"
-    assert f"{published} | here 0.0 | OUTSIDE" in told.splitlines()
-    assert "0 of 30 rates" in told
-    assert "30 of 30 are exactly those of these weights" in told
+    row = "one-shot imitation, grasp, conflict: 1 seed 0.0 "
+    (line,) = (line for line in told.splitlines() if line.startswith(row))
+    assert line.endswith("| these weights 100.0 (99.0 to 100.0) | here 0.0 | OUTSIDE")
+    assert "0 of 30 rates are inside" in told
+    assert "0 of them exactly equal" in told
 
 
 def test_the_demo_shows_every_scene_and_counts_them_all(here, monkeypatch, capsys):
