@@ -61,8 +61,8 @@ def gap(document: Document) -> str:
     return f"of the gap between one-shot imitation and the demonstrator, one trial recovers {', '.join(shares)}"
 
 
-SLIDES = "slides 002, Finn 2019"
-ABSTRACT = "abstract"
+SLIDES = "slides, Finn 2019"
+ABSTRACT = "abstract of Watch-Try-Learn"
 STATEMENTS = {
     "wtl-state": (
         Statement(
