@@ -20,7 +20,7 @@ from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
 SUITE = make_suite("toy")
-EMBEDDINGS = ("object", "flat")
+EMBEDDINGS = ("object", "flat", "transitions")
 
 
 @pytest.fixture(scope="module")

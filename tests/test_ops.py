@@ -7,7 +7,7 @@ import torch
 
 from watchtrylearn.nn.blocks import spread_frames, take_frames
 from watchtrylearn.nn.task_net import _target_first
-from watchtrylearn.ops.interaction import acted_on, nearest_approach, response
+from watchtrylearn.ops.interaction import acted_on, nearest_approach
 from watchtrylearn.ops.mixture import chunk_log_likelihood, pick_component
 from watchtrylearn.ops.random import generator
 
@@ -57,19 +57,6 @@ def test_the_nearest_entity_is_the_one_acted_on_and_padding_is_nowhere_near():
     mask = torch.tensor([[True, True, False]])
     torch.testing.assert_close(nearest_approach(effector, entity, mask), torch.tensor([[1.0, 0.5]]))
     assert acted_on(effector, entity, mask).tolist() == [1]
-
-
-def test_the_response_to_a_command_is_a_cosine_over_the_steps_that_exist():
-    command = torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [9.0, 0.0]])
-    state = torch.tensor([[0.0, 5.0], [-3.0, 5.5], [-9.0, 6.0], [-6.0, 6.5]])  # changes: -3, -6, 3 and 0.5 each
-    mask = torch.tensor([True, True, True, True])
-    found = response(command, state, mask)
-    torch.testing.assert_close(found[0, 0], torch.tensor(-1.0))
-    torch.testing.assert_close(found[0, 1], torch.tensor(2 / math.sqrt(6 * 3)))
-    assert found[1].tolist() == [0.0, 0.0]
-    shorter = response(command, state, torch.tensor([True, True, False, False]))  # one change is left
-    torch.testing.assert_close(shorter[0], torch.tensor([-1.0, 1.0]))
-    assert response(command, state, torch.zeros(4, dtype=torch.bool)).abs().sum() == 0
 
 
 def test_spread_frames_hold_both_ends_of_every_episode():

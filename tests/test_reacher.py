@@ -9,13 +9,17 @@ import pytest
 pytest.importorskip("mujoco")
 
 import mujoco
+import torch
 
 from watchtrylearn import cli, tables
+from watchtrylearn.data.batches import collate, stack
 from watchtrylearn.experiments import wtl_reacher
+from watchtrylearn.nn.encoders import TransitionEncoder
+from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite, make_suite, reacher
 from watchtrylearn.suites.reacher import SPEC, Reacher, fingertip, postures, reachable, scene
-from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
+from watchtrylearn.types import ENVIRONMENT, STATE, Context, WtlError
 
 pytestmark = pytest.mark.sim
 SUITE = Reacher()
@@ -149,6 +153,24 @@ def test_a_least_squares_fit_to_one_trial_of_random_commands_finds_the_signs():
 
 
 # ------------------------------------------------------------------------------------------------ tasks and scenes
+
+
+def test_a_network_reads_the_signs_from_the_transitions_of_one_trial():
+    """However little the arm moves in it."""
+    tasks = TASKS * 32
+    trials = rollout(Wild(0.03), SUITE.worlds(tasks, range(len(tasks))))
+    signs = torch.tensor([[t["shoulder sign"], t["elbow sign"]] for t in tasks]).float()
+    torch.manual_seed(0)
+    scaling, encoder, readout = Scaling(SPEC, 1), TransitionEncoder(SPEC, 16), torch.nn.Linear(16, 2)
+    scaling.fit(stack(trials, SPEC))
+    shown = collate([Context(trials=(trial,)) for trial in trials], SPEC)
+    learned, optimizer = slice(0, 192), torch.optim.Adam([*encoder.parameters(), *readout.parameters()], 3e-3)
+    for _ in range(100):
+        found = readout(encoder(shown, {}, scaling).embedding)
+        optimizer.zero_grad()
+        torch.nn.functional.soft_margin_loss(found[learned], signs[learned]).backward()
+        optimizer.step()
+    assert (found.sign() == signs)[192:].float().mean() > 0.95
 
 
 def test_the_suite_keeps_the_protocol():

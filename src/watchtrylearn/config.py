@@ -93,5 +93,12 @@ def _plain(hint: Any, entry: Any, where: str) -> Any:
         return float(entry)
     if hint in (int, str, bool) and type(entry) is hint:
         return entry
-    wanted = " or ".join(map(str, arguments)) if origin is typing.Literal else getattr(hint, "__name__", hint)
-    raise WtlError(f"{where} must be {wanted}, got {entry!r}")
+    raise WtlError(f"{where} must be {_wanted(hint)}, got {entry!r}")
+
+
+def _wanted(hint: Any) -> str:
+    """The type as a person would say it."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return f"a list of {_wanted(arguments[0])}, such as [1, 2]"
+    return " or ".join(map(str, arguments)) if origin is typing.Literal else getattr(hint, "__name__", str(hint))

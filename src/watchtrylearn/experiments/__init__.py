@@ -155,7 +155,7 @@ EXPERIMENTS = (
         suite="reacher",
         demos_per_task=500,
         trials_per_demo=2,
-        net=NetConfig(embedding="flat", hidden=(100, 100), mixtures=8, chunk=1, execute=1),
+        net=NetConfig(embedding="transitions", hidden=(100, 100), mixtures=1, chunk=1, execute=1),
         warm_start=False,
         elsewhere=0.5,
         train=_training(

@@ -20,7 +20,7 @@ from watchtrylearn.protocol import Attempt
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import WtlError
 
-SEEDS = (0,)
+SEEDS = (0, 1)
 TASKS = (65, 130, 260, 520)  # training tasks, each with the experiment's demonstrations
 DEMOS = (2, 4)  # demonstrations of each of the experiment's tasks, besides its own number
 LEARNERS = ("one_shot", "watch_try_learn")

@@ -1,9 +1,9 @@
-"""From a context and the present scene to a belief about the task: three ways to embed what was seen.
+"""From a context and the present scene to a belief about the task: four ways to embed what was seen.
 
 ``ObjectEncoder`` looks at every episode once per entity and attends from the present scene to those tracks; it
 also says *which entity to act on*, as a distribution. ``FlatEncoder`` is the WTL authors' temporal-convolution
-embedding, extended from exactly one demonstration and one trial to any number of each. ``LastFrameEncoder`` is the
-contextual policy's. All return a ``Belief``.
+embedding and ``TransitionEncoder`` the one of their toy problem, both extended from exactly one demonstration and one
+trial to any number of each. ``LastFrameEncoder`` is the contextual policy's. All return a ``Belief``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.ops.interaction import nearest_approach, response
+from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec
 
 HEADS = 4  # of the object encoder's attention
@@ -123,9 +123,8 @@ class ObjectEncoder(nn.Module):
 class FlatEncoder(nn.Module):
     """The authors' embedding: temporal convolutions over 40 steps, flattened (T2R vrgripper_env_wtl_models).
 
-    A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1), e_d and how the state
-    responded to the commands, giving e_t. Several demonstrations or trials are averaged. Departures:
-    docs/learners/watch_try_learn.md.
+    A demonstration becomes e_d; a trial is embedded per step together with its outcome (+-1) and e_d, giving
+    e_t. Several demonstrations or trials are averaged. Departures: docs/learners/watch_try_learn.md.
     """
 
     STEPS = 40  # the authors' episode_length
@@ -137,8 +136,7 @@ class FlatEncoder(nn.Module):
         size = spec.state_size + spec.environment_size
         self.size = code // 2
         self.demo = self._reducer(size)
-        told = 1 + self.size + spec.action.size * spec.state_size
-        self.trial = self._reducer(size + spec.action.size + told)
+        self.trial = self._reducer(size + spec.action.size + 1 + self.size)
 
     def forward(
         self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
@@ -149,22 +147,16 @@ class FlatEncoder(nn.Module):
         return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trials], -1))
 
     def _steps(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot steps size"]:
-        index = spread_frames(episodes.length, self.STEPS)
-        channels = [scaling.state(take_frames(episodes.observation[STATE], index))]
-        if self.spec.environment_size:
-            channels.append(scaling.environment(take_frames(episodes.observation[ENVIRONMENT], index)))
-        return torch.cat(channels, -1)
+        return take_frames(_observed(episodes, scaling), spread_frames(episodes.length, self.STEPS))
 
     def _trial_steps(
         self, trials: EpisodeBatch, demo: Float[torch.Tensor, "task code"], scaling: Scaling
     ) -> Float[torch.Tensor, "task shot steps feature"]:
-        steps, state = self._steps(trials, scaling), trials.observation[STATE]
-        action = scaling.action(trials.action, state)
-        responded = response(action, scaling.state(state), trials.mask).flatten(-2)
-        outcome = signed_success(trials)[..., None]
-        told = torch.cat([outcome, demo[:, None].expand(*outcome.shape[:2], -1), responded], -1)
-        action = take_frames(action, spread_frames(trials.length, self.STEPS))
-        return torch.cat([steps, action, told[..., None, :].expand(*steps.shape[:-1], -1)], -1)
+        steps, index = self._steps(trials, scaling), spread_frames(trials.length, self.STEPS)
+        action = take_frames(scaling.action(trials.action, trials.observation[STATE]), index)
+        outcome = signed_success(trials)[..., None, None].expand(*steps.shape[:-1], 1)
+        told = demo[:, None, None].expand(*steps.shape[:-1], -1)
+        return torch.cat([steps, action, outcome, told], -1)
 
     def _reducer(self, size: int) -> nn.Module:
         return _TemporalReducer(size, self.size, self.STEPS, self.KERNEL)
@@ -181,12 +173,40 @@ class LastFrameEncoder(nn.Module):
     def forward(
         self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
     ) -> Belief:
-        last = (context.demos.length - 1).clamp_min(0)[..., None]
-        steps = [scaling.state(take_frames(context.demos.observation[STATE], last))]
-        if self.spec.environment_size:
-            steps.append(scaling.environment(take_frames(context.demos.observation[ENVIRONMENT], last)))
-        code = _mean_present(self.embed(torch.cat(steps, -1).squeeze(-2)), context.demos)
+        code = _mean_present(self.embed(_last_observation(context.demos, scaling)), context.demos)
         return Belief(code.new_zeros(len(code), 1), code)
+
+
+class TransitionEncoder(nn.Module):
+    """The authors' embedding in their toy problem: every transition of a trial by itself, then the mean over time.
+
+    A demonstration is its last observation. A transition is what was seen, how it changed until the next step, and
+    what was commanded, together with the trial's outcome (+-1). Change and command are told relative to their root
+    mean squares over the trial: in one step little changes, and how a change answers a command is a product of the two.
+    """
+
+    def __init__(self, spec: Spec, code: int) -> None:
+        super().__init__()
+        size, half = spec.state_size + spec.environment_size, code // 2
+        self.demo = mlp((size, 100, half))
+        self.transition = mlp((2 * size + spec.action.size + 1, 100, 100, half))
+
+    def forward(
+        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+    ) -> Belief:
+        demo = _mean_present(self.demo(_last_observation(context.demos, scaling)), context.demos)
+        trial = _mean_present(self._mean_transition(context.trials, scaling), context.trials)
+        return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trial], -1))
+
+    def _mean_transition(self, trials: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
+        seen = _observed(trials, scaling)
+        action = scaling.action(trials.action, trials.observation[STATE])[..., :-1, :]
+        exists = trials.mask[..., 1:, None].to(seen.dtype)
+        change, action = _levelled(seen.diff(dim=-2), exists), _levelled(action, exists)
+        outcome = signed_success(trials)[..., None, None].expand(*exists.shape)
+        steps = self.transition(torch.cat([seen[..., :-1, :], change, action, outcome], -1))
+        mean: torch.Tensor = (steps * exists).sum(-2) / exists.sum(-2).clamp_min(1.0)
+        return mean
 
 
 class _TemporalReducer(nn.Module):
@@ -208,6 +228,28 @@ class _TemporalReducer(nn.Module):
         hidden = self.convolutions(steps.flatten(0, 1).transpose(1, 2))
         out: torch.Tensor = self.out(hidden.flatten(1))
         return out.view(tasks, shots, -1)
+
+
+def _observed(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot time size"]:
+    """What the episodes show at every step: all channels in a row, in network units."""
+    state = scaling.state(episodes.observation[STATE])
+    if ENVIRONMENT not in episodes.observation:
+        return state
+    return torch.cat([state, scaling.environment(episodes.observation[ENVIRONMENT])], -1)
+
+
+def _last_observation(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
+    """What each episode shows at its last step."""
+    last = (episodes.length - 1).clamp_min(0)[..., None]
+    return take_frames(_observed(episodes, scaling), last).squeeze(-2)
+
+
+def _levelled(
+    values: Float[torch.Tensor, "*batch time size"], exists: Float[torch.Tensor, "*batch time 1"]
+) -> Float[torch.Tensor, "*batch time size"]:
+    """Every number relative to its root mean square over the steps that exist; what stays 0 stays 0."""
+    square = (values * exists).square().sum(-2, keepdim=True) / exists.sum(-2, keepdim=True).clamp_min(1.0)
+    return values * exists / square.sqrt().clamp_min(1e-4)
 
 
 def _mean_present(

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from watchtrylearn.nn.blocks import mlp
-from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder
+from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.ops.mixture import chunk_log_likelihood
@@ -33,7 +33,7 @@ from watchtrylearn.types import (
     WtlError,
 )
 
-EMBEDDINGS = ("object", "flat", "last_frame")
+EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class NetConfig:
 
     Attributes:
         embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target),
-            ``"flat"`` (the authors' temporal convolutions) or ``"last_frame"`` (of the demonstration, no trials).
+            ``"flat"`` (the authors' temporal convolutions), ``"transitions"`` (of the trials, the authors' in their toy
+            problem) or ``"last_frame"`` (of the demonstration, no trials).
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
@@ -173,6 +174,8 @@ class TaskNet(nn.Module):
 def _encoder(config: NetConfig, spec: Spec) -> nn.Module:
     if config.embedding == "flat":
         return FlatEncoder(spec, config.code)
+    if config.embedding == "transitions":
+        return TransitionEncoder(spec, config.code)
     if config.embedding == "last_frame":
         return LastFrameEncoder(spec, config.code)
     if not (spec.entities and spec.position):
