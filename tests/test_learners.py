@@ -11,6 +11,7 @@ from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.learners import config_class, learner_names, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
+from watchtrylearn.nn.encoders import _levelled
 from watchtrylearn.nn.task_net import NetConfig, TaskNet
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
@@ -109,6 +110,34 @@ def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
     torch.testing.assert_close(embed(trials[0], trials[1]), embed(trials[1], trials[0]))
     flipped = replace(trials[0], success=not trials[0].success)
     assert not torch.allclose(embed(trials[0]), embed(flipped))
+
+
+def test_transitions_are_told_relative_to_their_sizes_and_padding_is_no_step():
+    values, exists = torch.randn(3, 7, 2), torch.ones(3, 7, 1)
+    exists[0, 4:], exists[1, 1:], exists[2] = 0, 0, 0
+    found = _levelled(values, exists)
+    torch.testing.assert_close(_levelled(0.01 * values, exists), found)
+    torch.testing.assert_close(found[0, :4].square().mean(0), torch.ones(2))
+    torch.testing.assert_close(_levelled(values[:1, :4], exists[:1, :4]), found[:1, :4])
+    assert not found[0, 4:].any()
+    assert not found[2].any()
+
+
+def test_a_trial_of_one_step_has_no_transition(demos, trials):
+    net = TaskNet(replace(SMALL, embedding="transitions"), SUITE.spec)
+    scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
+    short = replace(
+        trials[0],
+        observation={name: values[:1] for name, values in trials[0].observation.items()},
+        action=trials[0].action[:1],
+        reward=trials[0].reward[:1],
+    )
+    none, one, two = (
+        net.infer(collate([Context(demos[:1], shown)], SUITE.spec), scene).embedding
+        for shown in ((), (short,), trials[:1])
+    )
+    torch.testing.assert_close(one, none)
+    assert not torch.allclose(two, none)
 
 
 @pytest.mark.parametrize(("name", "demo_matters", "trial_matters"), [

@@ -14,7 +14,8 @@ publish = script("publish")
 def row(method: str, trials: int, value: float, **facts: object) -> dict:
     return {
         "method": method, "suite": "s", "family": "all", "demos": 1, "trials": trials, "metric": "success",
-        "value": value, "ci": [value - 0.05, value + 0.04], "n": 96, "tasks": 8, "diverged": 0,
+        "value": value, "ci": [value - 0.05, value + 0.04], "of_seeds": {"0": value - 0.01, "1": value + 0.01},
+        "n": 96, "tasks": 8, "diverged": 0,
         "ceiling": 0.75 if trials == 0 else 1.0, "scene": "same", "subset": "all",
     } | facts  # fmt: skip
 
@@ -27,16 +28,29 @@ def document(name: str, rows: list[dict], **extra: object) -> dict:
 
 
 AMOUNTS = [(65, 8), (520, 8), (520, 2)]
+ENTRIES = (("one_shot", 0), ("watch_try_learn", 1), ("watch_try_learn", 2))
 CURVES = document("wtl-curves", [
     row(method, trials, 0.3 + 0.01 * demos + 0.0005 * tasks, training_tasks=tasks, demos_per_task=demos)
     for tasks, demos in AMOUNTS
-    for method, trials in (("one_shot", 0), ("watch_try_learn", 1), ("watch_try_learn", 2))
+    for method, trials in ENTRIES
+], comparisons=[
+    {
+        "first": {"method": method, "trials": trials}, "second": {"method": method, "trials": trials}, "subset": subset,
+        "difference": 0.001 * tasks, "ci": [-0.01, 0.3], "training_tasks": tasks, "demos_per_task": demos,
+    }
+    for tasks, demos in AMOUNTS[::2]
+    for method, trials in ENTRIES
+    for subset in ("all", "conflict")
 ])  # fmt: skip
-GAPS = {"same": {"value": 0.912, "ci": [0.88, 0.93]}, "new": {"value": 0.905, "ci": [0.87, 0.92]}}
+GAPS = {
+    "same": {"value": 0.912, "ci": [0.88, 0.93], "scenes": 480, "of_seeds": {"0": 0.9, "1": 0.924}},
+    "new": {"value": 0.896, "ci": [0.87, 0.92], "scenes": 480, "of_seeds": {"0": 0.9, "1": 0.892}},
+}
 REACHER = document(
     "wtl-reacher",
     [row("expert", 0, -3.4, metric="return", ceiling=None), row("idle", 0, -11.5, metric="return", ceiling=None)],
     gap_recovered=GAPS,
+    success=[row("expert", 0, 1.0, ceiling=None), row("idle", 0, 0.014, ceiling=None)],
 )
 
 
@@ -66,7 +80,25 @@ def test_the_page_has_a_section_a_figure_and_a_caption_of_each():
     assert "10.0 minutes each on 2 cores; commit abc1234def." in page
     assert "Return, with 95 % intervals" in page
     assert "**-11.50**" in page
-    assert "**91 %** (88 to 93) in the same scene, **90 %** (87 to 92) in a new scene" in page
+    assert "**91.2 %** (88.0 to 93.0, over 480 scenes; seed by seed 90.0, 92.4) in the same scene" in page
+    assert "**89.6 %** (87.0 to 92.0, over 480 scenes; seed by seed 90.0, 89.2) in a new scene" in page
+    assert "Success in %, with 95 % intervals over tasks" in page
+    assert "| 65 tasks of 8 demonstrations | +6.5 (-1.0 to +30.0) | +6.5 (" in page
+
+
+def test_a_line_of_a_curve_is_drawn_at_its_rows_with_their_intervals_seeds_and_best_rates(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_svg", lambda figure, name: drawn.append(figure) or "")
+    plots.data_plot(CURVES, "training_tasks", "training tasks")
+    (axes,) = drawn[0].axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["65", "520"]
+    shown = {line.get_label(): line for line in axes.get_lines()}
+    values = [r["value"] for r in CURVES["rows"] if (r["method"], r["demos_per_task"]) == ("one_shot", 8)]
+    assert list(shown["one-shot imitation"].get_ydata()) == values
+    assert [end[:, 1].tolist() for end in axes.collections[0].get_segments()] == [[v - 0.05, v + 0.04] for v in values]
+    dots = [line for line in axes.get_lines() if line.get_marker() == "."]
+    assert sorted(dots[0].get_ydata()) == [values[0] - 0.01, values[0] + 0.01]
+    assert [line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"] == [0.75, 1.0]
 
 
 def test_a_statement_without_its_comparison_is_an_error():

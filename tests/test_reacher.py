@@ -152,17 +152,15 @@ def test_a_least_squares_fit_to_one_trial_of_random_commands_finds_the_signs():
         assert found.tolist() == [task["shoulder sign"], task["elbow sign"]]
 
 
-# ------------------------------------------------------------------------------------------------ tasks and scenes
-
-
 def test_a_network_reads_the_signs_from_the_transitions_of_one_trial():
-    """However little the arm moves in it."""
+    """Of commands that are small beside the demonstrator's, to which the scaling is fitted, as in training."""
     tasks = TASKS * 32
-    trials = rollout(Wild(0.03), SUITE.worlds(tasks, range(len(tasks))))
+    demos = SUITE.demonstrations(tasks, range(len(tasks)))
+    trials = rollout(Wild(0.01), SUITE.worlds(tasks, range(len(tasks))))
     signs = torch.tensor([[t["shoulder sign"], t["elbow sign"]] for t in tasks]).float()
     torch.manual_seed(0)
     scaling, encoder, readout = Scaling(SPEC, 1), TransitionEncoder(SPEC, 16), torch.nn.Linear(16, 2)
-    scaling.fit(stack(trials, SPEC))
+    scaling.fit(stack(demos, SPEC))
     shown = collate([Context(trials=(trial,)) for trial in trials], SPEC)
     learned, optimizer = slice(0, 192), torch.optim.Adam([*encoder.parameters(), *readout.parameters()], 3e-3)
     for _ in range(100):
@@ -171,6 +169,9 @@ def test_a_network_reads_the_signs_from_the_transitions_of_one_trial():
         torch.nn.functional.soft_margin_loss(found[learned], signs[learned]).backward()
         optimizer.step()
     assert (found.sign() == signs)[192:].float().mean() > 0.95
+
+
+# ------------------------------------------------------------------------------------------------ tasks and scenes
 
 
 def test_the_suite_keeps_the_protocol():

@@ -171,8 +171,9 @@ def reproduce(
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
-    One run directory per seed, and OUT/results.json with all seeds so far after each; stop it at any time, the same
-    command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without physics, in minutes.
+    One run directory per seed (and amount of data), and OUT/results.json with all seeds so far after each; stop it at
+    any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
+    physics, in minutes.
     """
     from watchtrylearn.config import nearest, override
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.results import LABELS, Row, label
+from watchtrylearn.results import LABELS, METRICS, Row, label
 from watchtrylearn.tables import lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
@@ -143,19 +143,25 @@ def curve_plot(name: str, points: Sequence[tuple[int, float]]) -> str:
 def data_plot(document: Mapping[str, Any], fact: str, title: str) -> str:
     """Success over all scenes against an amount of training data, on a logarithmic axis; one line per method.
 
-    ``fact`` is the field of the rows that holds the amount; of the other amount the largest is shown. A dotted line
-    marks the best possible rate of each method.
+    ``fact`` is the field of the rows that holds the amount; of the other amount the largest is shown. Bars are the
+    rows' intervals, small dots the training seeds, dotted lines the best possible rates.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        for entry, rows in _amounts(document, fact).items():
+        found = _amounts(document, fact)
+        for entry, rows in found.items():
             _data_line(axes, label(*entry), [row[fact] for row in rows], rows)
+        ceilings = sorted({row["ceiling"] for rows in found.values() for row in rows if row["ceiling"] is not None})
+        for number, ceiling in enumerate(ceilings):
+            name = "" if number else "best possible, without and with a trial"
+            axes.axhline(ceiling, color=MUTED, linewidth=1.0, linestyle=":", zorder=1, label=name)
         amounts = sorted({row[fact] for row in document["rows"]})
         axes.set_xscale("log")
         axes.minorticks_off()
         axes.set_xticks(amounts, [str(amount) for amount in amounts])
         axes.set_xlabel(title)
+        axes.set_ylabel(f"{METRICS['success']}, 95 % intervals over tasks")
         axes.set_ylim(0, 1.04)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
         axes.legend(frameon=False, loc="lower right")
@@ -175,7 +181,7 @@ def _amounts(document: Mapping[str, Any], fact: str) -> dict[tuple[str, int], li
 
 def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row]) -> None:
     drawn, trials = look(rows[0]["method"]), rows[0]["trials"]
-    places = np.array(amounts) * (1 + 0.025 * (trials - 1) if trials else 1)  # beside each other, not on top
+    places = np.array(amounts) * (1 + 0.06 * (trials - 1) if trials else 1)  # beside each other, not on top
     filled = drawn.colour if trials < 2 else "none"
     values = [row["value"] for row in rows]
     axes.vlines(places, *zip(*(row["ci"] for row in rows), strict=True), color=drawn.colour, linewidth=1.4)
@@ -183,8 +189,9 @@ def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row
         places, values, drawn.marker, linestyle="--" if trials > 1 else "-", color=drawn.colour,
         markerfacecolor=filled, label=name,
     )  # fmt: skip
-    if rows[0]["ceiling"] is not None:
-        axes.axhline(rows[0]["ceiling"], color=MUTED, linewidth=1.0, linestyle=":", zorder=1)
+    for place, row in zip(places, rows, strict=True):
+        seeds = list(row["of_seeds"].values())
+        axes.plot([place] * len(seeds), seeds, ".", color=drawn.colour, markersize=3, alpha=0.5)
 
 
 def standalone(svg: str) -> str:

@@ -75,8 +75,10 @@ def rows(
     The interval is the BCa bootstrap over tasks (``statistics.cluster_bootstrap``) from a generator that
     depends on the row alone, so equal attempts give equal rows. Where all tasks have the same rate (0 % and
     100 % among them) it comes from Wilson's for that many tasks. Returns have no natural bounds: where all tasks
-    have the same mean return, the interval has no width. ``facts`` (``dataset_size=...``, ``config=...``) are added
-    to every row; ``scene`` and ``ceiling`` replace the row's own.
+    have the same mean return, the interval has no width. Of several training seeds a row has their mean, and
+    ``of_seeds`` has each one's. ``facts`` (``dataset_size=...``, ``config=...``) are added to every row; ``scene`` and
+    ``ceiling`` replace the row's own, and with ``clusters="scenes"`` the bootstrap is over scenes: for suites whose
+    tasks are all the tasks there are.
 
     Args:
         attempts: of any number of methods (``protocol.evaluate``).
@@ -155,6 +157,8 @@ def _row(
     values = [float(succeeded(a)) if metric == "success" else returned(a) for a in attempts]
     bounds = (0.0, 1.0) if metric == "success" else (min(values), max(values))
     tasks = [a.scene.task.name for a in attempts]
+    scenes = [f"{a.scene.task.name}/{a.scene.seed}" for a in attempts]
+    clusters = scenes if facts.get("clusters") == "scenes" else tasks
     rng = generator("interval", method, trials, family, subset)
     return {
         "method": method,
@@ -164,7 +168,8 @@ def _row(
         "trials": trials,
         "metric": metric,
         "value": float(np.mean(values)),
-        "ci": list(cluster_bootstrap(values, tasks, rng, bounds=bounds)),
+        "ci": list(cluster_bootstrap(values, clusters, rng, bounds=bounds)),
+        "of_seeds": _of_seeds(attempts, values),
         "n": len(attempts),
         "tasks": len(set(tasks)),
         "diverged": sum(a.episode.diverged for a in attempts),
@@ -173,6 +178,14 @@ def _row(
         "subset": subset,
         "modality": "state",
     }
+
+
+def _of_seeds(attempts: Sequence[Attempt], values: Sequence[float]) -> dict[str, float]:
+    """The mean of every training seed."""
+    found: dict[str, list[float]] = {}
+    for attempt, value in zip(attempts, values, strict=True):
+        found.setdefault(str(attempt.seed), []).append(value)
+    return {seed: float(np.mean(of_seed)) for seed, of_seed in found.items()}
 
 
 def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
@@ -261,20 +274,27 @@ def across(
 ) -> list[Row]:
     """The same methods in two runs, scene by scene: our rate minus theirs, for all scenes and the conflicting ones.
 
-    Rows are those of ``comparisons`` with the rates of both runs (``ours``, ``theirs``); training seeds may differ.
+    Rows are those of ``comparisons`` with the rates of both runs (``ours``, ``theirs``). Training seeds may differ: the
+    first of ours is compared with the first of theirs, and so on.
 
     Raises:
         WtlError: the scenes or what was shown in them differ; says where first, with the ``names`` of the runs.
     """
     built: list[Row] = []
     for entry in entries:
-        found = [_by_scene([replace(a, seed=0) for a in attempts], entry) for attempts in (ours, theirs)]
+        found = [_by_scene(_seeds_numbered(attempts), entry) for attempts in (ours, theirs)]
         both = _matched(found[0], found[1], names)
         for subset, chosen in _subsets([one.scene for one, _ in both], suite):
             pairs = [both[i] for i in chosen]
             rates = [float(np.mean([succeeded(a) for a in side])) for side in zip(*pairs, strict=True)]
             built.append(_comparison(entry, entry, subset, pairs) | {"ours": rates[0], "theirs": rates[1]})
     return built
+
+
+def _seeds_numbered(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts with their training seeds numbered from 0, in order."""
+    numbers = {seed: number for number, seed in enumerate(sorted({a.seed for a in attempts}))}
+    return [replace(a, seed=numbers[a.seed]) for a in attempts]
 
 
 def _comparison(first: Entry, second: Entry, subset: str, pairs: Sequence[tuple[Attempt, Attempt]]) -> Row:

@@ -42,6 +42,12 @@ def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tu
     return found
 
 
+def measured(document: Mapping[str, Any]) -> str:
+    """What the rows of a document are, in words."""
+    row = document["rows"][0]
+    return f"{METRICS[row['metric']]}, with 95 % intervals over {row.get('clusters', 'tasks')}"
+
+
 def percent(fraction: int | float) -> str:
     """``0.873`` -> ``"87"``; a rate short of 1 (or above 0) is never rounded to 100 (or 0)."""
     exact = 100 * fraction
@@ -52,9 +58,8 @@ def percent(fraction: int | float) -> str:
 
 def table(document: Mapping[str, Any]) -> Table:
     """The table for the terminal (80 columns): methods down, families across; values above their intervals."""
-    measured = METRICS[document["rows"][0]["metric"]]
     built = Table(
-        title=f"{document['experiment']}: {measured}, with 95 % intervals over tasks",
+        title=f"{document['experiment']}: {measured(document)}",
         show_lines=True,
         padding=0,
     )

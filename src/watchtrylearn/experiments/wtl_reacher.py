@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,12 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
 
 
 def _rows(attempts: Mapping[str, Sequence[Attempt]], suite: Suite, metric: str) -> list[results.Row]:
-    lines = [results.rows(attempts[scene], suite, entries, metric, scene=scene) for scene, entries in ENTRIES.items()]
-    return list(chain.from_iterable(lines))
+    """Intervals are over scenes: there are no more tasks than these eight, so none over tasks would mean much."""
+    return [
+        row
+        for scene, entries in ENTRIES.items()
+        for row in results.rows(attempts[scene], suite, entries, metric, scene=scene, clusters="scenes")
+    ]
 
 
 def _train(run: Run) -> None:
@@ -89,7 +92,7 @@ def _train(run: Run) -> None:
 def _attempts(run: Run) -> dict[str, list[Attempt]]:
     """Every method in the evaluation's scenes; and in others, the retrial after a trial in the former."""
     scenes = steps.evaluation_scenes(run)
-    made = [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
+    made = main_job.attempts_of(run, LEARNERS)
     new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
     untried = attempted(run, "one_shot-new-scene", new, 0, adapted_to([Context(s.demos) for s in new]))
     elsewhere = in_new_scenes(run, [a for a in made if a.method == RETRIAL[0]])
@@ -122,7 +125,7 @@ class _Idle:
 def gap_recovered(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """(retrial - one shot) / (demonstrator - one shot), mean returns in the same scenes, and of every training seed.
 
-    The 95 % interval is over scenes. (There are no more than these eight tasks, so none over tasks would mean much.)
+    The 95 % interval is over scenes, as those of the rows.
     """
     gained = results.paired(attempts, RETRIAL, ONE_SHOT)
     missing = results.paired(attempts, EXPERT, ONE_SHOT)

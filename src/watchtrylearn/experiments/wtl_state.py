@@ -105,7 +105,7 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     Conditions that the suite does not offer are left out.
     """
     scenes = steps.evaluation_scenes(run)
-    main = [a for name in LEARNERS for a in steps.evaluate_learner(run, name, scenes)]
+    main = main_job.attempts_of(run, LEARNERS)
     watched = [a for a in main if a.method == "watch_try_learn"]
     trials = range(1, run.experiment.attempts + 1)
     entries: list[results.Entry] = [("bc", 0), ("contextual", 0), ("one_shot", 0)]

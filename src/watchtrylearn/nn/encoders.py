@@ -132,7 +132,6 @@ class FlatEncoder(nn.Module):
 
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
-        self.spec = spec
         size = spec.state_size + spec.environment_size
         self.size = code // 2
         self.demo = self._reducer(size)
@@ -167,7 +166,6 @@ class LastFrameEncoder(nn.Module):
 
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
-        self.spec = spec
         self.embed = mlp((spec.state_size + spec.environment_size, 100, code))
 
     def forward(
@@ -183,6 +181,7 @@ class TransitionEncoder(nn.Module):
     A demonstration is its last observation. A transition is what was seen, how it changed until the next step, and
     what was commanded, together with the trial's outcome (+-1). Change and command are told relative to their root
     mean squares over the trial: in one step little changes, and how a change answers a command is a product of the two.
+    A trial of a single step has no transition and says nothing, not even its outcome.
     """
 
     def __init__(self, spec: Spec, code: int) -> None:
@@ -248,8 +247,9 @@ def _levelled(
     values: Float[torch.Tensor, "*batch time size"], exists: Float[torch.Tensor, "*batch time 1"]
 ) -> Float[torch.Tensor, "*batch time size"]:
     """Every number relative to its root mean square over the steps that exist; what stays 0 stays 0."""
-    square = (values * exists).square().sum(-2, keepdim=True) / exists.sum(-2, keepdim=True).clamp_min(1.0)
-    return values * exists / square.sqrt().clamp_min(1e-4)
+    values = values * exists
+    square = values.square().sum(-2, keepdim=True) / exists.sum(-2, keepdim=True).clamp_min(1.0)
+    return values / square.clamp_min(1e-8).sqrt()
 
 
 def _mean_present(

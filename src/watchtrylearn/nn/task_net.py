@@ -48,7 +48,7 @@ class NetConfig:
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
         hidden: widths of the action head (the authors: two of 100).
-        mixtures: components of the action mixture (the authors: 10; 1 is a plain Gaussian).
+        mixtures: components of the action mixture (1 is a plain Gaussian; the authors: 10, in their toy problem 1).
         chunk: consecutive actions predicted at once.
         execute: how many of them are carried out before looking again.
         target_weight: weight of the target's cross-entropy beside the actions' likelihood.
@@ -179,7 +179,8 @@ def _encoder(config: NetConfig, spec: Spec) -> nn.Module:
     if config.embedding == "last_frame":
         return LastFrameEncoder(spec, config.code)
     if not (spec.entities and spec.position):
-        raise WtlError("embedding 'object' needs a suite whose environment_state lists entities; use 'flat'")
+        others = "use 'flat' or 'transitions'"
+        raise WtlError(f"embedding 'object' needs a suite whose environment_state lists entities; {others}")
     return ObjectEncoder(spec, config.code, config.width, config.layers, config.frames)
 
 
