@@ -56,7 +56,7 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
 
 def _rows(amount: Experiment, attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
     entries = main_job.entries(LEARNERS, amount.attempts)
-    return results.rows(attempts, suite, entries, **_facts(amount))
+    return results.rows(attempts, suite, entries, "success", **_facts(amount))
 
 
 def _gains(attempts: Mapping[Experiment, Sequence[Attempt]], suite: Suite) -> list[results.Row]:
