@@ -176,7 +176,7 @@ _ABOUT_CURVES = """All amounts have the same number of training steps, fewer tha
 scenes of the demonstrations, three for each, so fewer demonstrations also mean fewer trials. Half of a task's
 demonstrations are of either arrangement, so two of them show both in all, 67 % and 57 % of the cases with 2, 4 and 8 of
 them, while half of the scenes of the evaluation are in conflict. In the figures, bars are the intervals and small dots
-the training seeds."""
+the training seeds. Why little data does not teach what a trial is good for: [log.md](log.md)."""
 
 
 def _statements(document: Document) -> str:
