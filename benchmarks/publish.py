@@ -66,19 +66,18 @@ def gains(document: Document) -> str:
     """What the most data gives over less, method by method, as a table."""
     found = [row for row in document["comparisons"] if row["subset"] == "all"]
     entries = dict.fromkeys((row["first"]["method"], row["first"]["trials"]) for row in found)
-    amounts = dict.fromkeys((row["training_tasks"], row["demos_per_task"]) for row in found)
     lines = [
         "What the most data gives over less, in points, in the same scenes:\n",
         "| instead of | " + " | ".join(results.label(*entry) for entry in entries) + " |",
         "|---|" + "---|" * len(entries),
     ]
-    for tasks, demos in amounts:
+    for amount in dict.fromkeys(map(tables.amount, found)):
         cells = [
             f"{100 * row['difference']:+.1f} ({100 * row['ci'][0]:+.1f} to {100 * row['ci'][1]:+.1f})"
             for row in found
-            if (row["training_tasks"], row["demos_per_task"]) == (tasks, demos)
+            if tables.amount(row) == amount
         ]
-        lines.append(f"| {tasks} tasks of {demos} demonstrations | {' | '.join(cells)} |")
+        lines.append(f"| {amount} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -29,8 +29,13 @@ def condition(row: Row) -> str:
     parts += ["in a new scene"] if row["scene"] == "new" else []
     parts += [f"{name} {row[name]}" for name in ("outcome", "target") if name in row]
     if "training_tasks" in row:
-        parts.append(f"{row['training_tasks']} tasks of {row['demos_per_task']} demonstrations")
+        parts.append(amount(row))
     return ", ".join(parts)
+
+
+def amount(row: Row) -> str:
+    """How much a learner was trained on, for rows that say so."""
+    return f"{row['training_tasks']} tasks of {row['demos_per_task']} demonstrations"
 
 
 def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tuple[str, str], Row]]:
