@@ -18,7 +18,7 @@ from watchtrylearn import checkpoint
 from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_json, write_json
 from watchtrylearn.learners import AnyConfig, AnyLearner, config_class, learner_names, load, make_learner
@@ -30,7 +30,7 @@ from watchtrylearn.rollouts import rollout
 from watchtrylearn.signals import stop_signals
 from watchtrylearn.suites import Demonstrator
 from watchtrylearn.train import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Task, WtlError
+from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
@@ -62,10 +62,18 @@ def record(run: Run) -> dict[str, int]:
         for at in range(_stored(store, jobs), len(jobs), BATCH):
             batch = jobs[at : at + BATCH]
             episodes = expert.demonstrations([t for t, _ in batch], [s for _, s in batch])
-            store.append([e for e in episodes if e.success])
+            _append_sound(run, store, [e for e in episodes if e.success])
             advance(len(batch), f"{at + len(batch) - len(store)} failed")
             stop_if(signalled(), "recording", run.directory)
     return {"recorded": len(store), "failed": len(jobs) - len(store)}
+
+
+def _append_sound(run: Run, store: EpisodeStore, demonstrations: Sequence[Episode]) -> None:
+    """Stores the demonstrations; one that cannot be stored is a failed one, and is named."""
+    try:
+        store.append(demonstrations)
+    except Refused as error:
+        run.display.console.print(str(error), markup=False)
 
 
 def training_tasks(run: Run) -> list[Task]:
@@ -143,7 +151,7 @@ def _config(run: Run, name: str) -> AnyConfig:
 
 def _required(run: Run, *parts: str) -> list[Episode]:
     path = run.directory.joinpath(*parts)
-    if not (path / "meta").exists():
+    if not EpisodeStore.exists(path):
         verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
         raise WtlError(f"{path} does not exist yet; make it with `wtl {verb} --out {run.directory}`")
     store = run.store(*parts) if parts[0] == "demos" else made_by(run, parts[-1], *parts)
@@ -248,10 +256,12 @@ class _OtherDemos:
 def counts(run: Run) -> dict[str, int | float]:
     """What the run's datasets hold: demonstrations recorded and failed, trials collected and their success."""
     jobs = len(training_tasks(run)) * run.experiment.demos_per_task
-    recorded = len(run.store("demos"))
+    demos = run.stored("demos")
+    recorded = 0 if demos is None else len(demos)
     found: dict[str, int | float] = {"recorded": recorded, "failed": jobs - recorded}
     for explorer in EXPLORERS:
-        outcomes = [r.success for r in run.store("trials", explorer).records]
+        trials = run.stored("trials", explorer)
+        outcomes = [] if trials is None else [r.success for r in trials.records]
         found[f"trials_{explorer}"] = len(outcomes)
         found[f"trials_{explorer}_success"] = round(float(np.mean(outcomes)), 4) if outcomes else 0.0
     return found
@@ -279,7 +289,7 @@ def evaluation_scenes(run: Run) -> list[Scene]:
 def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
     with run.store("evaluation", "demos") as store:
         if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs))
+            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
     episodes = store.read()
     if len(episodes) != len(jobs):
         raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")
@@ -287,11 +297,11 @@ def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, i
     return dict(zip(keys, episodes, strict=True))
 
 
-def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[Episode]:
-    """One successful demonstration per job; where the expert fails, a later seed of the same parity is used."""
+def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]], spec: Spec) -> list[Episode]:
+    """One successful, sound demonstration per job; where the expert fails, a later seed of the same parity is used."""
     episodes = expert.demonstrations([t for t, _ in jobs], [s for _, s in jobs])
     for again in range(1, 20):
-        failed = [i for i, e in enumerate(episodes) if not e.success]
+        failed = [i for i, e in enumerate(episodes) if not e.success or e.problems(spec)]
         if not failed:
             return episodes
         retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + 1000 * again for i in failed])
@@ -302,9 +312,7 @@ def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[E
 
 def evaluated(run: Run) -> list[str]:
     """The learners whose evaluation is stored in this run."""
-    folders = {name: run.directory / "evaluation" / name for name in learner_names()}
-    stored = [name for name, folder in folders.items() if (folder / "meta").exists()]
-    return [name for name in stored if len(run.store("evaluation", name))]
+    return [name for name in learner_names() if run.stored("evaluation", name)]
 
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
