@@ -33,6 +33,8 @@ TASKS = "meta/tasks.parquet"
 STATS = "meta/stats.json"
 QUARANTINE = "quarantine"
 CHUNK = 1000  # files per folder
+EXECUTED = "executed_action"  # not "action.": LeRobot takes every feature that begins with "action" for an action
+EXECUTED_BEFORE = "action.executed"  # what the column is called in datasets begun with version 0.1
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 CHECKSUM_PATH = "meta/checksums/chunk-{chunk_index:03d}/file-{file_index:03d}.json"
@@ -66,18 +68,20 @@ def numbers_in(root: Path, template: str) -> list[int]:
 class Header:
     """What a dataset is: written once at its creation, and compared before anything is added or read.
 
-    ``executed``: its episodes may record actions as they reached the robot (the column ``action.executed``).
+    ``executed``: its episodes may record actions as they reached the robot, in the column ``executed_column``.
     """
 
     suite: str
     spec: Spec
     executed: bool = False
+    executed_column: str = EXECUTED
 
     def save(self, root: Path) -> None:
         value = {
             "schema": SCHEMA,
             "suite": self.suite,
             "executed": self.executed,
+            "executed_column": self.executed_column,
             "spec": self.spec.to_json(),
         }
         write_json(root / HEADER, value)
@@ -91,8 +95,11 @@ class Header:
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             found = value.get("schema") if isinstance(value, dict) else None
             raise WtlError(f"{path} has schema version {found}; this version of watchtrylearn reads {SCHEMA}")
+        column = value.get("executed_column", EXECUTED_BEFORE)
+        if column not in (EXECUTED, EXECUTED_BEFORE):
+            raise WtlError(f"{path} is damaged: executed_column is {column!r}")
         try:
-            return Header(str(value["suite"]), Spec.from_json(value["spec"]), bool(value["executed"]))
+            return Header(str(value["suite"]), Spec.from_json(value["spec"]), bool(value["executed"]), column)
         except (KeyError, TypeError, AttributeError, WtlError) as error:
             raise WtlError(f"{path} is damaged: {error!r}") from error
 
@@ -113,7 +120,7 @@ def features(header: Header) -> dict[str, dict[str, Any]]:
     vectors = {f"observation.{name}": channel for name, channel in header.spec.observation.items()}
     vectors["action"] = header.spec.action
     if header.executed:
-        vectors["action.executed"] = header.spec.action
+        vectors[header.executed_column] = header.spec.action
     scalars = {"next.reward": "float32", "next.done": "bool", "next.success": "bool", **_AUTOMATIC}
     return {
         **{name: _vector(channel) for name, channel in vectors.items()},

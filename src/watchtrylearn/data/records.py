@@ -77,7 +77,7 @@ def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarra
     }
     parts["action"] = [episode.action for episode in episodes]
     if header.executed:
-        parts["action.executed"] = [e.action if e.executed is None else e.executed for e in episodes]
+        parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
     return {name: np.concatenate(arrays).astype(np.float32) for name, arrays in parts.items()}
 
 
@@ -104,7 +104,7 @@ def episode_of(record: Record, header: Header, table: pa.Table, first: int, path
         reward=numbers("next.reward")[:, 0],
         success=record.success,
         diverged=record.diverged,
-        executed=numbers("action.executed") if record.executed else None,
+        executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
     )
