@@ -21,7 +21,7 @@ from processes import fork, wait
 from watchtrylearn.data import layout
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
-from watchtrylearn.files import read_json
+from watchtrylearn.files import read_json, write_json
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import Episode, Spec, WtlError
 
@@ -72,9 +72,27 @@ def test_executed_actions_are_kept_where_they_differ(path: Path) -> None:
     with EpisodeStore.create(path, SPEC, executed=True) as store:
         store.append(episodes)
     assert all(same(a, b) for a, b in zip(EpisodeStore.open(path).read(), episodes, strict=True))
-    assert "action.executed" in read_json(path / layout.INFO)["features"]
+    features = read_json(path / layout.INFO)["features"]
+    assert "executed_action" in features
+    assert [name for name in features if name.startswith("action")] == ["action"]  # LeRobot's rule for actions
     with EpisodeStore.create(path / "plain", SPEC) as store, pytest.raises(WtlError, match="executed=True"):
         store.append(episodes)
+
+
+def test_a_dataset_of_version_0_1_keeps_the_name_of_its_executed_actions(path: Path) -> None:
+    EpisodeStore.create(path, SPEC, executed=True)
+    header = read_json(path / layout.HEADER)
+    del header["executed_column"]
+    write_json(path / layout.HEADER, header)
+    episodes = [make_episode(i, executed=True) for i in range(3)]
+    with EpisodeStore.open(path) as store:
+        store.append(episodes)
+    assert "action.executed" in read_json(path / layout.INFO)["features"]
+    assert verify(path) == []
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
+    write_json(path / layout.HEADER, {**header, "executed_column": "index"})
+    with pytest.raises(WtlError, match="executed_column: invalid enum value 'index'"):
+        EpisodeStore.open(path)
 
 
 def test_a_spec_without_environment_and_with_other_channels(path: Path) -> None:

@@ -97,7 +97,7 @@ def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarra
     }
     parts["action"] = [episode.action for episode in episodes]
     if header.executed:
-        parts["action.executed"] = [e.action if e.executed is None else e.executed for e in episodes]
+        parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
     return {name: float32(np.concatenate(arrays)) for name, arrays in parts.items()}
 
 
@@ -147,7 +147,7 @@ def episode_of(record: Record, header: Header, columns: Columns, first: int, pat
         reward=numbers("next.reward")[:, 0],
         success=record.success,
         diverged=record.diverged,
-        executed=numbers("action.executed") if record.executed else None,
+        executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
     )
