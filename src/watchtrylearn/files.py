@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, TypeVar
 
 import filelock
@@ -126,7 +127,7 @@ def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
     return content
 
 
-def read_typed(path: str | Path, kind: type[T], limit: int = JSON_LIMIT) -> T:
+def read_typed(path: str | Path, kind: type[T] | GenericAlias, limit: int = JSON_LIMIT) -> T:
     """The value of type ``kind`` in a JSON file: a dataclass, TypedDict, msgspec Struct or plain annotation.
 
     Nothing is converted: a text is no number, a fraction no integer. A missing, oversized, broken or otherwise
@@ -136,10 +137,11 @@ def read_typed(path: str | Path, kind: type[T], limit: int = JSON_LIMIT) -> T:
     return parse_typed(read_bytes(path, limit), kind, str(path))
 
 
-def parse_typed(content: bytes | str, kind: type[T], where: str) -> T:
+def parse_typed(content: bytes | str, kind: type[T] | GenericAlias, where: str) -> T:
     """``read_typed`` for JSON that is already in memory; ``where`` is what errors call it."""
     try:
-        return msgspec.json.decode(content, type=kind, strict=True)
+        value: T = msgspec.json.decode(content, type=kind, strict=True)
+        return value
     except msgspec.ValidationError as error:
         what, _, place = str(error).replace("`", "").partition(" - at $")
         field = f"{place.strip('.')}: " if place else ""
