@@ -143,7 +143,8 @@ def read_typed(path: str | Path, kind: type[T] | GenericAlias, limit: int = JSON
 def parse_typed(content: bytes | str, kind: type[T] | GenericAlias, where: str) -> T:
     """``read_typed`` for JSON that is already in memory; ``where`` is what errors call it."""
     try:
-        return msgspec.json.decode(content, type=kind, strict=True)
+        value: T = msgspec.json.decode(content, type=kind, strict=True)
+        return value
     except msgspec.ValidationError as error:
         what, _, place = str(error).replace("`", "").partition(" - at $")
         field = f"{place.strip('.')}: " if place else ""
