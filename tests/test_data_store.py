@@ -477,6 +477,81 @@ def test_verify_notices_missing_rows_and_columns(path: Path) -> None:
     assert any("has no column 'action'" in p.text for p in verify(path))
 
 
+# ------------------------------------------------------------------------------------- what others have added
+
+
+def append_as_lerobot(path: Path, episodes: list[Episode], sentences: list[str]) -> None:
+    """What LeRobot leaves when it continues a dataset: its own columns, lists of any length, no checksums."""
+    (first, row), file = (12, sum(len(make_episode(i)) for i in range(12))), 3
+    lengths = np.array([len(e) for e in episodes])
+    known = pq.read_table(path / layout.TASKS).column("task").to_pylist()
+    tasks = list(dict.fromkeys([*known, *sentences]))
+    pq.write_table(pa.table({"task_index": range(len(tasks)), "task": tasks}), path / layout.TASKS)
+    frame = np.concatenate([np.arange(n) for n in lengths])
+    columns = {f"observation.{n}": np.concatenate([e.observation[n] for e in episodes]) for n in SPEC.observation}
+    columns["action"] = np.concatenate([e.action for e in episodes])
+    flags = np.concatenate([np.arange(len(e)) == len(e) - 1 for e in episodes])
+    data = {
+        **{name: pa.array(values.tolist(), pa.list_(pa.float32())) for name, values in columns.items()},
+        "next.reward": np.concatenate([e.reward for e in episodes]),
+        "next.done": flags,
+        "next.success": flags & np.repeat([e.success for e in episodes], lengths),
+        "timestamp": layout.timestamps(frame, SPEC.fps),
+        "frame_index": frame,
+        "episode_index": np.repeat(first + np.arange(len(episodes)), lengths),
+        "index": row + np.arange(len(frame)),
+        "task_index": np.repeat([tasks.index(s) for s in sentences], lengths),
+    }
+    pq.write_table(pa.table(data), path / layout.numbered(layout.DATA_PATH, file))
+    ends = row + np.cumsum(lengths)
+    rows = {
+        "episode_index": first + np.arange(len(episodes)),
+        "tasks": [[s] for s in sentences],
+        "length": lengths,
+        "data/chunk_index": [0] * len(episodes),
+        "data/file_index": [file] * len(episodes),
+        "dataset_from_index": ends - lengths,
+        "dataset_to_index": ends,
+    }
+    pq.write_table(pa.table(rows), path / layout.numbered(layout.EPISODES_PATH, file))
+
+
+def test_what_lerobot_appended_is_adopted_where_it_is_sound(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    episodes = fill(path)
+    added = [replace(make_episode(i), kind="demo", success=i != 21) for i in (20, 21, 22)]
+    append_as_lerobot(path, [*added, broken_at("action", 1e30)], [added[0].task.sentence, "fold", "fold", "fold"])
+    with pytest.raises(WtlError, match=r"file-003\.parquet has no checksum, .* `wtl data verify --rebuild"):
+        EpisodeStore.open(path)
+    assert "no checksum" in str(verify(path)[0])
+    assert len(EpisodeStore.open(path, skip_bad=True)) == 12
+    assert rebuild_index(path) == 15
+    assert "not adopted: episode 3 of the batch" in caplog.text
+    assert "adopted 3 episodes" in caplog.text
+    assert verify(path) == []
+    found = EpisodeStore.open(path).read()
+    assert all(same(a, b) for a, b in zip(found, episodes, strict=False))
+    for episode, wanted in zip(found[12:], added, strict=True):
+        assert np.array_equal(episode.action, wanted.action)
+        assert np.array_equal(episode.observation["environment_state"], wanted.observation["environment_state"])
+        assert (episode.kind, episode.success) == ("demo", wanted.success)
+    assert found[12].task == added[0].task  # known by its sentence
+    assert {found[13].task, found[14].task} == {found[13].task}
+    assert len({e.seed for e in found[12:]} | {e.seed for e in found}) == 15
+    assert len(list((path / layout.QUARANTINE).iterdir())) == 2
+    assert rebuild_index(path) == 15
+
+
+def test_a_lost_checksum_is_made_again(path: Path) -> None:
+    episodes = fill(path)
+    right = middle(path, layout.CHECKSUM_PATH).read_bytes()
+    middle(path, layout.CHECKSUM_PATH).unlink()
+    with pytest.raises(WtlError, match="no checksum"):
+        EpisodeStore.open(path)
+    assert rebuild_index(path) == len(episodes)
+    assert middle(path, layout.CHECKSUM_PATH).read_bytes() == right
+    assert verify(path) == []
+
+
 # --------------------------------------------------------------------------------------------- derived files
 
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,16 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     if Checksum.of(content) != wanted:
         raise WtlError(f"{path} is damaged: it does not match its checksum")
     return content
+
+
+def put_aside(root: Path, path: Path) -> None:
+    """Move a file of the dataset into the quarantine."""
+    aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
+    try:
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+    except OSError as error:
+        raise WtlError(f"cannot put {path} aside: {error.strerror or error}") from error
 
 
 # ------------------------------------------------------------------------------------------------- header

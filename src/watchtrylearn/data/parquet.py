@@ -38,10 +38,15 @@ def encode(table: pa.Table) -> bytes:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a Parquet file of any origin; whatever is wrong with it is a ``WtlError`` that names it."""
-    return _decode(read_bytes(path), path, columns, None)
+    return decode(read_bytes(path), path, columns)
 
 
-def decode(content: bytes, path: Path, schema: pa.Schema) -> pa.Table:
+def decode(content: bytes, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file of any origin that came from ``path``; absent columns are left out."""
+    return _decode(content, path, columns, None)
+
+
+def decode_as(content: bytes, path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of ``schema`` in the bytes of one of this library's Parquet files, which came from ``path``.
 
     Texts come as dictionaries, which take no more memory than they do on the disk. Raises ``WtlError`` if the file

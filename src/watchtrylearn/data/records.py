@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from watchtrylearn.data import layout
 from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import decode, matrix, scalars, texts, vectors
+from watchtrylearn.data.parquet import decode_as, matrix, scalars, texts, vectors
 from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
 from watchtrylearn.types import Episode, Kind, Task, WtlError
@@ -118,7 +118,7 @@ def data_schema(header: Header) -> pa.Schema:
 
 def read_columns(content: bytes, header: Header, path: Path) -> Columns:
     """The inverse of ``data_table``, from the bytes of a data file that came from ``path``."""
-    table = decode(content, path, data_schema(header))
+    table = decode_as(content, path, data_schema(header))
     return {name: matrix(table, name, path) for name in layout.features(header)}
 
 
@@ -217,7 +217,7 @@ def read_records(content: bytes, file: int, path: Path) -> list[Record]:
 
     Whatever is wrong with it is a ``WtlError`` naming file, field and, where there is one, episode.
     """
-    table = decode(content, path, EPISODES)
+    table = decode_as(content, path, EPISODES)
     if table.num_rows > 1000 + len(content) // _BYTES_PER_ROW:
         raise WtlError(f"refusing to read {path}: its {len(content)} bytes claim to hold {table.num_rows} episodes")
     columns: dict[str, list[Any]] = {
