@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -18,6 +19,7 @@ import pytest
 
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
+from watchtrylearn import files
 from watchtrylearn.data import layout
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
@@ -258,6 +260,58 @@ def test_other_schema_other_directory_and_second_creation_are_refused(path: Path
     (path / layout.HEADER).write_text(json.dumps({**header, "schema": 99}))
     with pytest.raises(WtlError, match="has schema version 99; this version of watchtrylearn reads 1"):
         EpisodeStore.open(path)
+
+
+def test_names_bounds_and_suite_are_compared_too(path: Path) -> None:
+    EpisodeStore.create(path, SPEC, suite="test")
+    EpisodeStore.open_or_create(path, SPEC, suite="test")
+    swapped = replace(SPEC, action=replace(SPEC.action, names=("dy", "dx")))
+    wider = replace(
+        SPEC, observation={**SPEC.observation, "state": replace(SPEC.observation["state"], high=(10.0, 11.0))}
+    )
+    for spec, suite, message in [
+        (swapped, "test", "does not fit: action: number 0 is dx, not dy"),
+        (wider, "test", r"does not fit: state: y is within \[-10, 10\], not \[-10, 11\]"),
+        (SPEC, "other", "does not fit: suite: 'test', not 'other'"),
+    ]:
+        with pytest.raises(WtlError, match=message):
+            EpisodeStore.open_or_create(path, spec, suite=suite)
+    with pytest.raises(WtlError, match="without executed actions"):
+        EpisodeStore.open_or_create(path, SPEC, suite="test", executed=True)
+
+
+def test_an_interrupted_creation_is_completed_and_another_programs_dataset_left_alone(path: Path) -> None:
+    (path / "meta").mkdir(parents=True)
+    assert not EpisodeStore.exists(path)
+    half = path / "meta" / f".watchtrylearn.json.{files._host()}~{2**22 + 1}~0.tmp"
+    half.touch()  # of a process that cannot exist
+    EpisodeStore.open_or_create(path, SPEC)
+    assert not half.exists()
+    assert verify(path) == []
+    (path / layout.HEADER).unlink()
+    with pytest.raises(WtlError, match=r"holds meta/info\.json but no meta/watchtrylearn\.json"):
+        EpisodeStore.create(path, SPEC)
+
+
+def test_a_header_that_could_not_be_read_back_is_not_written(path: Path) -> None:
+    with pytest.raises(WtlError, match="fps"):
+        EpisodeStore.create(path, replace(SPEC, fps=0))
+    assert not EpisodeStore.exists(path)
+    EpisodeStore.create(path, SPEC)
+
+
+def test_the_digest_tells_contents_apart(path: Path, tmp_path: Path) -> None:
+    fill(path)
+    store = EpisodeStore.open(path)
+    assert store.digest() == EpisodeStore.open(path, skip_bad=True).digest()
+    shutil.copytree(path, tmp_path / "copy")
+    assert EpisodeStore.open(tmp_path / "copy").digest() == store.digest()
+    before = store.digest()
+    store.append([make_episode(12)])
+    assert store.digest() != before
+    assert EpisodeStore.open(path).digest() == store.digest()
+    flip(middle(tmp_path / "copy", layout.DATA_PATH))
+    assert EpisodeStore.open(tmp_path / "copy", skip_bad=True).digest() not in (before, store.digest())
 
 
 # ------------------------------------------------------------------------------------------------- killing
@@ -598,6 +652,32 @@ def test_statistics_two_routes(path: Path) -> None:
         stored = table.column(f"stats/action/{name}").to_pylist()
         expected = [np.quantile(e.action.astype(float), share, axis=0).tolist() for e in episodes[:4]]
         assert np.allclose(stored, expected, atol=1e-7)
+
+
+def test_quantiles_are_those_of_all_steps(path: Path) -> None:
+    """Normalised as LeRobot does with QUANTILES, about 2 % of the numbers are outside of [-1, 1]."""
+    rng = generator("quantiles")
+    spec = Spec(10, 50, {"state": channel("x", "y")}, channel("u"))
+    task, episodes = make_task(0), []
+    for number in range(80):  # in each, the robot is somewhere else
+        state = (rng.normal(0, 2, 2) + rng.normal(0, 0.2, (50, 2))).clip(-10, 10).astype(np.float32)
+        action, reward = rng.uniform(-1, 1, (50, 1)).astype(np.float32), np.zeros(50, np.float32)
+        diverged = number % 10 == 0
+        episodes.append(Episode(task, "trial", number, {"state": state}, action, reward, False, diverged))
+    with EpisodeStore.create(path, spec) as store:
+        for at in range(0, 80, 20):
+            store.append(episodes[at : at + 20])
+    sound = np.concatenate([e.observation["state"] for e in episodes if not e.diverged]).astype(float)
+    for _ in range(2):
+        stats = read_json(path / layout.STATS)["observation.state"]
+        low, high = np.array(stats["q01"]), np.array(stats["q99"])
+        outside = np.abs(2 * (sound - low) / (high - low) - 1) > 1
+        assert 0.015 < outside.mean() < 0.025
+        for name, share in [("q01", 0.01), ("q10", 0.1), ("q50", 0.5), ("q90", 0.9), ("q99", 0.99)]:
+            assert stats[name] == np.quantile(sound, share, axis=0).tolist()
+        (path / layout.STATS).unlink()
+        rebuild_index(path)
+    assert verify(path) == []
 
 
 def test_summary(path: Path) -> None:
