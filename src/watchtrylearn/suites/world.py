@@ -121,6 +121,9 @@ class TabletopWorlds(VectorEnv):
 
         Actions are rounded to float32 (what is stored), then clipped to the workspace. An action that is not
         finite never reaches the simulator: it ends its world as diverged.
+
+        ``info["settled"]`` is True from the step on at which the outcome is known: a success, or a failure for good.
+        Such a failure does not end the episode (the robot does not know of it), but a film may stop there.
         """
         if not self._ready:
             raise WtlError("call reset() before step()")
@@ -139,6 +142,7 @@ class TabletopWorlds(VectorEnv):
         self._observe(moving & ~self._diverged)
         truncated = ~self._terminated & (self._count >= self.episode_spec.horizon)
         info = {"success": success, "diverged": self._diverged.copy(), "terms": terms}
+        info["settled"] = self._terminated | self.judge.lost
         return self._copy(), success.astype(np.float64), self._terminated.copy(), truncated, info
 
     def _advance(self, moving: Bool[np.ndarray, "world"]) -> Bool[np.ndarray, "world"]:
