@@ -39,6 +39,7 @@ class Record:
     seed: int
     success: bool
     diverged: bool
+    terminated: bool
     executed: bool
     terms: Mapping[str, float]
     initial_state: Float[np.ndarray, "_"]
@@ -104,6 +105,7 @@ def episode_of(record: Record, header: Header, table: pa.Table, first: int, path
         reward=numbers("next.reward")[:, 0],
         success=record.success,
         diverged=record.diverged,
+        terminated=record.terminated,
         executed=numbers("action.executed") if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
@@ -128,6 +130,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
             seed=int(episode.seed),
             success=bool(episode.success),
             diverged=bool(episode.diverged),
+            terminated=bool(episode.terminated),
             executed=episode.executed is not None,
             terms={name: float(value) for name, value in episode.terms.items()},
             initial_state=np.asarray(episode.initial_state, np.float64),
@@ -153,6 +156,7 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "scene_seed": pa.array([r.seed for r in records], pa.int64()),
         "success": [r.success for r in records],
         "diverged": [r.diverged for r in records],
+        "terminated": [r.terminated for r in records],
         "has_executed": [r.executed for r in records],
         "initial_state": pa.array([r.initial_state for r in records], pa.list_(pa.float64())),
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
@@ -183,6 +187,8 @@ def read_records(table: pa.Table, file: int, path: Path) -> list[Record]:
             ("executed", "has_executed"),
         ]
     }
+    noted = "terminated" in table.column_names  # not in datasets of before there was such a column
+    columns["terminated"] = scalars(table, "terminated", path).tolist() if noted else [False] * table.num_rows
     columns["kind"] = texts(table, "kind", path)
     columns["task"] = [_task(text, path) for text in texts(table, "task_json", path)]
     columns["terms"] = [_object(text, path) for text in texts(table, "terms_json", path)]

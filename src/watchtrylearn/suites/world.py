@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
+from watchtrylearn.suites import commands
 from watchtrylearn.suites.geometry import (
     angular_velocity,
     hinges_from_rotation_vector,
@@ -127,7 +128,7 @@ class TabletopWorlds(VectorEnv):
         """
         if not self._ready:
             raise WtlError("call reset() before step()")
-        actions = np.asarray(actions, np.float32).astype(np.float64)
+        actions = commands(actions, self.episode_spec.action, self.num_envs).astype(np.float64)
         active = ~(self._terminated | (self._count >= self.episode_spec.horizon))
         sound = np.isfinite(actions).all(axis=-1)
         self._diverged |= active & ~sound
