@@ -55,9 +55,10 @@ def test_an_episode_holds_what_was_seen_before_each_action():
         assert set(episode.terms) == {"distance"}
 
 
-def test_a_diverged_attempt_is_marked_ends_there_and_is_a_failure():
+def test_a_diverged_attempt_is_marked_ends_there_and_is_a_failure(caplog):
     episodes = rollout(to_the_left(2), Breaking(TASKS[:2], [1, 2]))
     assert [e.diverged for e in episodes] == [True, False]
+    assert f"failed at control step 1, the world says it diverged: {TASKS[0].name} in scene 1" in caplog.text
     assert not episodes[0].success
     assert len(episodes[0]) == 2
     assert np.abs(episodes[0].observation[STATE]).max() < 2  # the nonsense after it is not recorded

@@ -180,9 +180,11 @@ def test_an_action_that_is_not_finite_ends_its_world_only(bad: float) -> None:
     assert np.isfinite(worlds.batch.state).all()
 
 
-def test_diverged_physics_is_noticed_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_physics_is_noticed_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """MuJoCo resets such a simulation silently and goes on; the world must not, not even the second time."""
-    monkeypatch.chdir(tmp_path)  # MuJoCo leaves a log file
+    monkeypatch.chdir(tmp_path)
     worlds = SUITE.worlds(TASKS, SEEDS)
     for _ in range(2):
         observation, _ = worlds.reset()
@@ -192,6 +194,9 @@ def test_diverged_physics_is_noticed_every_time(tmp_path: Path, monkeypatch: pyt
         assert not info["success"].any()
         assert np.array_equal(following[STATE][5], observation[STATE][5])
         assert worlds.step(observation[STATE][:, :7])[4]["diverged"][5]
+    assert list(tmp_path.iterdir()) == []  # no MUJOCO_LOG.TXT where a person works
+    assert capfd.readouterr().out == ""
+    assert mujoco.MjLogConfig.get().logto_file  # MuJoCo's settings are the person's
 
 
 def test_objects_rest_where_they_are_put() -> None:

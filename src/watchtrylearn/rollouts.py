@@ -154,6 +154,7 @@ class _Run:
                 return
             before = record.running.copy()
             record.step(self.seen, sent, reward, terminated, truncated, info)
+            record.warn(before & record.diverged, "the world says it diverged")
             record.fail(before & bad, BAD_ACTION, "the action is not finite, or absurdly large")
             for i, guard in enumerate(self.guards):
                 if before[i] and guard.error is not None:
@@ -341,6 +342,10 @@ class _Recorder:
             self.reward[i, self.length[i] - 1] = self.worst_reward * (self.spec.horizon + 1 - self.length[i])
         self.diverged[which] = self.terminated[which] = True
         self.running[which] = False
+        self.warn(which, why, error)
+
+    def warn(self, which: Bool[np.ndarray, "world"], why: str, error: Exception | None = None) -> None:
+        """Names what broke down at the step just recorded."""
         if which.any():
             where = [f"{self.tasks[i].name} in scene {self.seeds[i]}" for i in np.flatnonzero(which).tolist()]
             step = self.length[which].max() - 1
