@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.sim
 mujoco = pytest.importorskip("mujoco")
-
-from gymnasium.utils.env_checker import check_env  # noqa: E402
 
 from watchtrylearn import results  # noqa: E402
 from watchtrylearn.data.batches import stack  # noqa: E402
@@ -24,7 +20,7 @@ from watchtrylearn.rollouts import rollout  # noqa: E402
 from watchtrylearn.suites import scene as scene_module  # noqa: E402
 from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.scene import SUBSTEPS  # noqa: E402
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, library, row  # noqa: E402
+from watchtrylearn.suites.tabletop import SPEC, Tabletop, row  # noqa: E402
 from watchtrylearn.suites.world import TabletopWorlds  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, STATE, Context, Episode, WtlError  # noqa: E402
 
@@ -219,17 +215,3 @@ def test_the_wrong_number_of_anything_is_refused() -> None:
         worlds.reset(options={"initial_state": np.zeros((8, 3))})
     with pytest.raises(WtlError, match="at least one task"):
         SUITE.worlds([], [])
-
-
-def test_gymnasium_makes_one_or_many() -> None:
-    library()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")  # commands are in metres
-        check_env(gymnasium.make("watchtrylearn/Tabletop-v0", task="push-test-000").unwrapped)
-    many = gymnasium.make_vec("watchtrylearn/Tabletop-v0", num_envs=3, task="push-test-000")
-    one = gymnasium.make("watchtrylearn/Tabletop-v0", task="push-test-000")
-    observation, info = many.reset(seed=7)
-    assert many.observation_space.contains(observation)
-    assert info["initial_state"].shape[0] == 3
-    single, _ = one.reset(seed=8)
-    assert all(np.array_equal(single[n], observation[n][1]) for n in SPEC.observation)
