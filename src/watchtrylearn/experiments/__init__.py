@@ -179,7 +179,7 @@ EXPERIMENTS = (
         blind_trials_per_demo=1,
         net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
-            TrainConfig(batch_size=64, frames=4, learning_rate=3e-3, threads=1),
+            TrainConfig(batch_size=64, frames=4, learning_rate=3e-3),
             bc=300,
             contextual=300,
             one_shot=600,
