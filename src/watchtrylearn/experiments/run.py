@@ -25,9 +25,10 @@ from typing import Any
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import Experiment
-from watchtrylearn.files import directory_lock, read_json, write_json
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.files import directory_lock, read_typed, write_json
+from watchtrylearn.learners import learner_names, outline
 from watchtrylearn.progress import Display
 from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import Interrupted
@@ -35,6 +36,14 @@ from watchtrylearn.suites import Suite, make_suite
 from watchtrylearn.types import Split, Task, WtlError
 
 _HARMLESS = ("gallery", "summary")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What ``experiment.json`` holds."""
+
+    experiment: dict[str, Any]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,7 @@ class Run:
     def seconds(self) -> dict[str, float]:
         """Wall time of each step so far, in seconds."""
         path = self.directory / "seconds.json"
-        found = read_json(path) if path.exists() else {}
-        if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
-            raise WtlError(f"{path} does not hold the seconds of each step; remove it")
-        return found
+        return read_typed(path, dict[Text, Seconds]) if path.exists() else {}
 
 
 @contextmanager
@@ -99,7 +105,8 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
         suite = make_suite(chosen.suite)
         chosen_tasks(suite, "train", chosen.tasks, "tasks")
         chosen_tasks(suite, chosen.split, chosen.eval_tasks, "eval_tasks")
-        TaskNet(chosen.net, suite.spec)  # refuses sizes that do not fit
+        for name in learner_names():
+            outline(name, suite.spec, chosen.config(name))  # refuses sizes that do not fit
         if kept is None:  # nothing is written before everything is found sound
             write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
         yield Run(directory, chosen, suite, display, skip_bad)
@@ -107,10 +114,12 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
 
 def _kept(settings: Path) -> Experiment:
     """The experiment that a run directory belongs to."""
-    stored = read_json(settings)
-    if not isinstance(stored, dict) or not isinstance(stored.get("experiment"), dict):
-        raise WtlError(f"{settings} does not describe an experiment")
-    return from_json(Experiment, stored["experiment"], str(settings))
+    stored = read_typed(settings, _Stored)
+    try:
+        return from_json(Experiment, stored.experiment, "experiment")
+    except WtlError as error:
+        by = f"version {stored.versions.get('watchtrylearn', 'unknown')[:20]}"
+        raise WtlError(f"{settings}, written by {by}, is not an experiment of this version: {error}") from error
 
 
 def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:
