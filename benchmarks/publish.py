@@ -214,7 +214,7 @@ def published() -> dict[str, Document]:
 def main(runs: Sequence[Path]) -> None:
     for run in runs:
         finished = read_document(run / "results.json")
-        (RESULTS / f"{document['experiment']}.json").write_text(json.dumps(document, indent=1) + "\n")
+        (RESULTS / f"{finished['experiment']}.json").write_text(json.dumps(finished, indent=1) + "\n")
     documents = published()
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)

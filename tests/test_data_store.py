@@ -1,22 +1,25 @@
 """What was acknowledged is there, exactly, whatever happened; what is unsound never gets in."""
 
+import copy
 import json
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_episodes import SPEC, channel, make_episode, same
+from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
 from watchtrylearn.data import layout
-from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
 from watchtrylearn.files import read_json
 from watchtrylearn.ops.random import generator
@@ -55,8 +58,8 @@ def test_iteration_holds_one_file_at_a_time(path: Path, monkeypatch: pytest.Monk
     fill(path)
     store = EpisodeStore.open(path)
     opened: list[int] = []
-    table = store._table
-    monkeypatch.setattr(store, "_table", lambda kind, file: opened.append(file) or table(kind, file))
+    columns = store._columns
+    monkeypatch.setattr(store, "_columns", lambda file: opened.append(file) or columns(file))
     iterator = iter(store)
     next(iterator)
     assert opened == [0]
@@ -116,21 +119,72 @@ def broken_at(field: str, value: float) -> Episode:
     return replace(episode, observation=observation, action=values["action"], reward=values["reward"])
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e9])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e9, 1e30])
 @pytest.mark.parametrize("field", ["state", "environment_state", "action"])
-def test_bad_numbers_are_refused_by_episode_field_and_step(path: Path, field: str, value: float) -> None:
+def test_bad_numbers_are_refused_by_task_scene_field_and_step_and_the_others_kept(
+    path: Path, field: str, value: float
+) -> None:
     store = EpisodeStore.create(path, SPEC)
-    step = len(make_episode(4)) - 1
-    with pytest.raises(WtlError, match=rf"episode 1 of the batch .*{field}: \w+ is .* at step {step}"):
-        store.append([make_episode(0), broken_at(field, value)])
-    assert len(EpisodeStore.open(path)) == 0
+    bad, step = broken_at(field, value), len(make_episode(4)) - 1
+    place = (
+        rf"episode 1 of the batch \({bad.task.name}, scene {bad.seed}\) is refused: .*{field}: \w+ is .* at step {step}"
+    )
+    with pytest.raises(Refused, match=place) as refused:
+        store.append([make_episode(0), bad, make_episode(2)])
+    assert refused.value.stored == [0, 1]
+    assert len(refused.value.reasons) == 1
+    assert all(same(a, make_episode(i)) for a, i in zip(EpisodeStore.open(path).read(), [0, 2], strict=True))
+    assert store.append([make_episode(3)]) == [2]
+
+
+def test_a_batch_of_nothing_sound_writes_nothing(path: Path) -> None:
+    store = EpisodeStore.create(path, SPEC)
+    with pytest.raises(Refused, match=r"and 2 more$") as refused:
+        store.append([broken_at("action", np.nan)] * 5)
+    assert refused.value.stored == []
     assert not list(path.glob("data/*/*"))
+    assert store.append([]) == []
+
+
+def test_the_numbers_of_a_diverged_attempt_may_be_anything(path: Path) -> None:
+    wild = [np.nan, np.inf, -np.inf, 1e30, 3e38, -1e300]
+    attempts = []
+    for number, value in enumerate(wild):
+        episode = make_episode(4)
+        state = {**episode.observation, "state": np.full_like(episode.observation["state"], value, float)}
+        reward = np.full(len(episode), value)
+        terms, start = {"distance": value}, np.full(3, value)
+        attempts.append(
+            replace(
+                episode, kind="trial", diverged=True, success=False, seed=number, observation=state, reward=reward,
+                action=np.full(episode.action.shape, value), terms=terms, initial_state=start,
+            )
+        )  # fmt: skip
+    with EpisodeStore.create(path, SPEC) as store, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.append([*attempts, make_episode(1)]) == list(range(7))
+    found = EpisodeStore.open(path).read()
+    with np.errstate(over="ignore"):
+        assert all(
+            np.array_equal(a.action, np.float32(b.action), equal_nan=True)
+            for a, b in zip(found, attempts, strict=False)
+        )
+    assert np.isfinite(read_json(path / layout.STATS)["action"]["max"]).all()
+    assert verify(path) == []
 
 
 def of_length(steps: int) -> dict:
     observation = {name: np.zeros((steps, c.size), np.float32) for name, c in SPEC.observation.items()}
     action = np.zeros((steps, SPEC.action.size), np.float32)
     return {"observation": observation, "action": action, "reward": np.zeros(steps, np.float32)}
+
+
+def unchecked(value: Any, **change: object) -> Any:
+    """As a caller makes it whose types nobody checks."""
+    changed = copy.copy(value)
+    for name, value in change.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -142,13 +196,26 @@ def of_length(steps: int) -> dict:
         ({"diverged": True}, "cannot be a demonstration"),
         ({"seed": 2**63}, "64 bits"),
         ({"initial_state": np.array([np.nan])}, "initial_state: not finite"),
+        ({"kind": "evil"}, "kind: 'evil' is neither demo nor trial"),
+        ({"success": "no"}, "success: 'no' is neither True nor False"),
+        ({"diverged": 0.5}, "diverged: 0.5 is neither True nor False"),
+        ({"seed": 1.5}, "seed: 1.5 is not a whole number"),
+        ({"seed": True}, "seed: True is not a whole number"),
+        ({"terms": {"distance": "near"}}, "terms: 'distance' is 'near', not a number"),
+        ({"task": unchecked(make_task(1), split="exam")}, "task: Invalid enum value 'exam'"),
+        ({"task": unchecked(make_task(1), parameters=(("a", None),))}, "task: .*parameters"),
+        ({"task": unchecked(make_task(1), parameters=(("a", [1]),))}, "task: a parameter is neither text nor number"),
+        ({"task": unchecked(make_task(1), sentence="\ud800")}, "task: .*surrogates"),
+        ({"initial_state": np.array(["x"])}, "initial_state: <U1 instead of an array of numbers"),
+        ({"action": np.array([[None, None]])}, "action: object instead of an array of numbers"),
     ],
 )
 def test_unsound_episodes_are_refused(path: Path, change: dict, message: str) -> None:
     store = EpisodeStore.create(path, SPEC)
     with pytest.raises(WtlError, match=message):
-        store.append([replace(make_episode(1), **change)])
+        store.append([unchecked(make_episode(1), **change)])
     assert verify(path) == []
+    assert store.append([make_episode(1)]) == [0]
 
 
 def test_every_difference_of_spec_is_listed(path: Path) -> None:
@@ -389,7 +456,7 @@ def test_verify_notices_missing_rows_and_columns(path: Path) -> None:
     rewrite(path, lambda table: table.slice(1))
     assert any("rows, its 4 episodes have" in p.text for p in verify(path))
     rewrite(path, lambda table: table.drop_columns(["action"]))
-    assert any(p.field == "action" for p in verify(path))
+    assert any("has no column 'action'" in p.text for p in verify(path))
 
 
 # --------------------------------------------------------------------------------------------- derived files
@@ -420,7 +487,9 @@ def test_verify_recomputes_the_statistics(path: Path) -> None:
     fill(path)
     text = (path / layout.STATS).read_text()
     (path / layout.STATS).write_text(text.replace('"std": [\n      0.', '"std": [\n      1.', 1))
-    assert [str(problem) for problem in verify(path)] == ["meta/stats.json: the numbers are not those of the episodes"]
+    assert [str(problem) for problem in verify(path)] == [
+        "meta/stats.json: the numbers are not those of the episodes; --rebuild puts them right"
+    ]
 
 
 def test_statistics_two_routes(path: Path) -> None:

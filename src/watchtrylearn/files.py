@@ -94,7 +94,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are not JSON and are refused."""
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise WtlError(f"cannot write {path}: {error}") from error
     write_atomic(path, text + "\n")
 
@@ -102,10 +102,11 @@ def write_json(path: str | Path, value: Any) -> None:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
+def read_bytes(path: str | Path, limit: int = FILE_LIMIT, size: int | None = None) -> bytes:
     """The content of a regular file of at most ``limit`` bytes; every failure is a ``WtlError`` naming it.
 
-    A symbolic link in the last place of ``path`` is refused; ``contained`` refuses the others.
+    ``size`` is what it must hold, where that is known: it is compared before anything is read. A symbolic link
+    in the last place of ``path`` is refused; ``contained`` refuses the others.
     """
     try:
         handle = os.open(path, _READ)
@@ -115,6 +116,8 @@ def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
                 raise WtlError(f"cannot read {path}: it is not a regular file")
             if found.st_size > limit:
                 raise WtlError(f"refusing to read {path}: {found.st_size} bytes, more than {limit}")
+            if size is not None and found.st_size != size:
+                raise WtlError(f"{path} is damaged: it has {found.st_size} bytes instead of {size}")
             content = file.read(found.st_size + 1)
     except FileNotFoundError as error:
         raise WtlError(f"there is no file {path}") from error

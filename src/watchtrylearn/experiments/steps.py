@@ -19,7 +19,7 @@ from watchtrylearn import checkpoint
 from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_typed, write_json
 from watchtrylearn.learners import AnyLearner, learner_names, load, make_learner
@@ -32,7 +32,7 @@ from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import stop_signals
 from watchtrylearn.suites import Demonstrator
 from watchtrylearn.train import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Task, WtlError
+from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
@@ -64,10 +64,18 @@ def record(run: Run) -> dict[str, int]:
         for at in range(_stored(store, jobs), len(jobs), BATCH):
             batch = jobs[at : at + BATCH]
             episodes = expert.demonstrations([t for t, _ in batch], [s for _, s in batch])
-            store.append([e for e in episodes if e.success])
+            _append_sound(run, store, [e for e in episodes if e.success])
             advance(len(batch), f"{at + len(batch) - len(store)} failed")
             stop_if(signalled(), "recording", run.directory)
     return {"recorded": len(store), "failed": len(jobs) - len(store)}
+
+
+def _append_sound(run: Run, store: EpisodeStore, demonstrations: Sequence[Episode]) -> None:
+    """Stores the demonstrations; one that cannot be stored is a failed one, and is named."""
+    try:
+        store.append(demonstrations)
+    except Refused as error:
+        run.display.console.print(str(error), markup=False)
 
 
 def training_tasks(run: Run) -> list[Task]:
@@ -123,14 +131,12 @@ def train(run: Run, name: str) -> TrainSummary:
 
 def _required(run: Run, *parts: str) -> EpisodeStore:
     """The dataset RUN/parts; refused if there is nothing in it."""
-    path = run.directory.joinpath(*parts)
-    store = None
-    if (path / "meta").exists():
-        store = run.store(*parts) if parts[0] == "demos" else made_by(run, parts[-1], *parts)
+    store = run.stored(*parts)
     if not store:
         verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
-        raise WtlError(f"{path} holds no episodes yet; make them with `wtl {verb} --out {run.directory}`")
-    return store
+        where = run.directory.joinpath(*parts)
+        raise WtlError(f"{where} holds no episodes yet; make them with `wtl {verb} --out {run.directory}`")
+    return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
 def trained(run: Run, name: str) -> AnyLearner:
@@ -235,11 +241,12 @@ class _OtherDemos:
 def counts(run: Run) -> dict[str, int | float]:
     """What the run's datasets hold: demonstrations recorded and failed, trials collected and their success."""
     jobs = len(training_tasks(run)) * run.experiment.demos_per_task
-    recorded = len(run.store("demos"))
+    demos = run.stored("demos")
+    recorded = 0 if demos is None else len(demos)
     found: dict[str, int | float] = {"recorded": recorded, "failed": jobs - recorded}
     for explorer in EXPLORERS:
-        there = (run.directory / "trials" / explorer / "meta").exists()
-        outcomes = [r.success for r in run.store("trials", explorer).records] if there else []
+        trials = run.stored("trials", explorer)
+        outcomes = [] if trials is None else [r.success for r in trials.records]
         found[f"trials_{explorer}"] = len(outcomes)
         found[f"trials_{explorer}_success"] = round(float(np.mean(outcomes)), 4) if outcomes else 0.0
     return found
@@ -267,7 +274,7 @@ def evaluation_scenes(run: Run) -> list[Scene]:
 def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
     with run.store("evaluation", "demos") as store:
         if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs))
+            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
     episodes = store.read()
     if len(episodes) != len(jobs):
         raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")
@@ -282,11 +289,11 @@ def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, i
     return dict(zip(keys, episodes, strict=True))
 
 
-def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[Episode]:
-    """One successful demonstration per job; where the expert fails, a later seed of the same parity is used."""
+def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]], spec: Spec) -> list[Episode]:
+    """One successful, sound demonstration per job; where the expert fails, a later seed of the same parity is used."""
     episodes = expert.demonstrations([t for t, _ in jobs], [s for _, s in jobs])
     for again in range(1, AGAIN):
-        failed = [i for i, e in enumerate(episodes) if not e.success]
+        failed = [i for i, e in enumerate(episodes) if not e.success or e.problems(spec)]
         if not failed:
             return episodes
         retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + ELSEWHERE * again for i in failed])
@@ -297,9 +304,7 @@ def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[E
 
 def evaluated(run: Run) -> list[str]:
     """The learners whose evaluation is stored in this run."""
-    folders = {name: run.directory / "evaluation" / name for name in learner_names()}
-    stored = [name for name, folder in folders.items() if (folder / "meta").exists()]
-    return [name for name in stored if len(run.store("evaluation", name))]
+    return [name for name in learner_names() if run.stored("evaluation", name)]
 
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
