@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from watchtrylearn import results, tables
-from watchtrylearn.experiments import Experiment, steps
+from watchtrylearn.documents import read_document
+from watchtrylearn.experiments import EXPERIMENTS, Experiment, steps
 from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.beside import Verb, beside
 from watchtrylearn.experiments.gallery import cards
 from watchtrylearn.experiments.run import Run, as_json
-from watchtrylearn.files import read_json, write_json
+from watchtrylearn.files import write_json
 from watchtrylearn.learners import learner_names
 from watchtrylearn.metrics import read_metrics
 from watchtrylearn.progress import Display
@@ -92,7 +94,8 @@ def learn(run: Run, name: str) -> None:
     }
     say(run, f"[bold]Learn[/bold]: {what.get(name, name)}")
     summary = steps.train(run, name)
-    say(run, f"  {name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")
+    loss = "not known, since its log is gone" if math.isnan(summary.loss) else f"{summary.loss:.3f}"
+    say(run, f"  {name}: {summary.steps} steps, loss {loss}, {summary.seconds:.0f} s")
 
 
 def attempt(run: Run, explorer: str) -> None:
@@ -134,9 +137,7 @@ def show(run: Run) -> None:
     path = run.directory / "results.json"
     if not path.exists():
         raise WtlError(f"{path} does not exist yet; make it with `wtl evaluate --out {run.directory}`")
-    document = read_json(path)
-    if not isinstance(document, dict) or not {"rows", "comparisons", "phases_s"} <= document.keys():
-        raise WtlError(f"{path} is not a result document; make it again with `wtl evaluate --out {run.directory}`")
+    document = read_document(path)
     metrics = {name: read_metrics(run.directory / name) for name in trained(run)}
     with steps.timed(run, "report"):
         made = cards(run, steps.evaluate_learner(run, "watch_try_learn", steps.evaluation_scenes(run)))
@@ -192,7 +193,9 @@ def write(document: Mapping[str, object], path: Path, display: Display) -> None:
 
 
 def _command(experiment: Experiment) -> str:
-    """The command that makes this run: the preset, and what was changed of it."""
+    """The command that makes this run: the preset, and what was changed of it. One of no preset names its verb."""
+    if experiment.name not in {e.name for e in EXPERIMENTS}:
+        return "wtl evaluate --out RUN"
     chosen = [] if experiment.name == "demo" else ["--preset", experiment.name]
     return shlex.join(["wtl", "demo", *chosen, *_changes(experiment)])
 

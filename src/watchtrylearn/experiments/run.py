@@ -30,9 +30,10 @@ from rich.markup import escape
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import Experiment
-from watchtrylearn.files import contained, directory_lock, read_json, write_json
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.files import contained, directory_lock, read_typed, write_json
+from watchtrylearn.learners import learner_names, outline
 from watchtrylearn.progress import Display
 from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import Interrupted
@@ -43,6 +44,14 @@ BESIDE = "beside"  # the folder of a second process, and the mark of its wall ti
 SECONDS = "seconds.json"
 LAST_BREATH = 30.0  # seconds: a second process ends soon after the one that started it
 _HARMLESS = ("gallery", "summary")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What ``experiment.json`` holds."""
+
+    experiment: dict[str, Any]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,7 @@ class Run:
 
 
 def _read_seconds(path: Path) -> dict[str, float]:
-    found = read_json(path) if path.exists() else {}
-    if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
-        raise WtlError(f"{path} does not hold the seconds of each step; remove it")
-    return found
+    return read_typed(path, dict[Text, Seconds]) if path.exists() else {}
 
 
 @contextmanager
@@ -130,7 +136,8 @@ def open_run(
         suite = make_suite(chosen.suite)
         chosen_tasks(suite, "train", chosen.tasks, "tasks")
         chosen_tasks(suite, chosen.split, chosen.eval_tasks, "eval_tasks")
-        TaskNet(chosen.net, suite.spec)  # refuses sizes that do not fit
+        for name in learner_names():
+            outline(name, suite.spec, chosen.config(name))  # refuses sizes that do not fit
         if kept is None:  # nothing is written before everything is found sound
             write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
         yield Run(directory, chosen, suite, display, skip_bad, second)
@@ -150,10 +157,12 @@ def _one_torch_thread() -> Iterator[None]:
 
 def _kept(settings: Path) -> Experiment:
     """The experiment that a run directory belongs to."""
-    stored = read_json(settings)
-    if not isinstance(stored, dict) or not isinstance(stored.get("experiment"), dict):
-        raise WtlError(f"{settings} does not describe an experiment")
-    return from_json(Experiment, stored["experiment"], str(settings))
+    stored = read_typed(settings, _Stored)
+    try:
+        return from_json(Experiment, stored.experiment, "experiment")
+    except WtlError as error:
+        by = f"version {stored.versions.get('watchtrylearn', 'unknown')[:20]}"
+        raise WtlError(f"{settings}, written by {by}, is not an experiment of this version: {error}") from error
 
 
 def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:

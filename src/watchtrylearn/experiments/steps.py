@@ -131,14 +131,12 @@ def train(run: Run, name: str) -> TrainSummary:
 
 def _required(run: Run, *parts: str) -> EpisodeStore:
     """The dataset RUN/parts; refused if there is nothing in it."""
-    path = run.directory.joinpath(*parts)
-    store = None
-    if EpisodeStore.exists(path):
-        store = run.store(*parts) if parts[0] == "demos" else made_by(run, parts[-1], *parts)
+    store = run.stored(*parts)
     if not store:
         verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
-        raise WtlError(f"{path} holds no episodes yet; make them with `wtl {verb} --out {run.directory}`")
-    return store
+        where = run.directory.joinpath(*parts)
+        raise WtlError(f"{where} holds no episodes yet; make them with `wtl {verb} --out {run.directory}`")
+    return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
 def trained(run: Run, name: str) -> AnyLearner:
