@@ -122,7 +122,7 @@ def _training(
 EXPERIMENTS = (
     Experiment(
         name="demo",
-        summary="the main job at laptop scale: four families of tabletop tasks in about ten minutes",
+        summary="the main job at laptop scale: four families of tabletop tasks",
         suite="tabletop",
         tasks=0,
         demos_per_task=8,

@@ -20,11 +20,10 @@ from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.wtl_state import adapted_to, attempted, in_new_scenes, new_seed
-from watchtrylearn.ops.random import generator
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.statistics import ratio_bootstrap
+from watchtrylearn.statistics import ratio_interval
 from watchtrylearn.suites import Demonstrator, Suite
 from watchtrylearn.types import Context, Observation
 
@@ -127,7 +126,7 @@ def gap_recovered(attempts: Sequence[Attempt]) -> dict[str, Any]:
     scenes = [(a.scene.task.name, a.scene.seed) for a, _ in gained]
     return {
         "value": float(above.sum() / below.sum()),
-        "ci": list(ratio_bootstrap(above, below, scenes, generator("gap recovered"))),
+        "ci": list(ratio_interval(above, below, scenes)),
         "scenes": len(set(scenes)),
         "of_seeds": {str(s): float(above[seeds == s].sum() / below[seeds == s].sum()) for s in dict.fromkeys(seeds)},
     }
