@@ -22,7 +22,9 @@ from watchtrylearn.weights import FOLDER, RESULTS
 Document = Mapping[str, Any]
 
 CARD = "README.md"
-KEPT = ("experiment", "command", "commit", "seeds", "machine", "versions", "comparisons")  # of the published document
+KEPT = (  # of the published document
+    "experiment", "command", "commit", "seeds", "machine", "versions", "interval", "comparisons"
+)  # fmt: skip
 WHAT = {
     "one_shot": """\
 One-shot imitation: watch one demonstration of a task that was not in the training set, and do the same in another
@@ -71,7 +73,7 @@ def collect(run: Run, document: Document) -> dict[str, Any]:
     if scenes != [row["n"] * len(document["seeds"]) for row in own if _is_total(row)]:
         raise WtlError(f"{run.directory} was not evaluated in the scenes of the published results")
     return {
-        **{name: document[name] for name in KEPT},
+        **{name: document[name] for name in KEPT if name in document},
         "seed": run.experiment.seed,
         "config": as_json(run.experiment),
         "data": steps.counts(run),
@@ -146,8 +148,8 @@ def _results(name: str, found: Document) -> str:
     seeds = _listed(found["seeds"])
     test = next(row for row in own if _is_total(row))
     text = [
-        f"Success in % in {test['n']} scenes of {test['tasks']} test tasks, with 95 % intervals over tasks, beside the "
-        "best that is possible there. In the column *conflict* are only the scenes where the two readings of the "
+        f"Success in % in {test['n']} scenes of {test['tasks']} test tasks, with {tables.intervals(found)}, beside "
+        "the best that is possible there. In the column *conflict* are only the scenes where the two readings of the "
         "demonstration disagree.",
         f"As published, seeds {seeds} together:\n\n{tables.markdown({**found, 'rows': published})}",
         f"These weights alone, seed {found['seed']}:\n\n{tables.markdown({**found, 'rows': own})}",

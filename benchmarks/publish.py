@@ -155,7 +155,21 @@ the best possible rates come about is in [suites.md](suites.md), what was tried 
 papers' own success rates were measured in a simulator and on data that were never released, so they are not quoted as
 numbers to compare with.
 """
-    return head + "".join(map(_section, documents.values()))
+    return head + _ABOUT_INTERVALS + "".join(map(_section, documents.values()))
+
+
+_ABOUT_INTERVALS = """
+## How sure the numbers are
+
+An interval is over *tasks* (over scenes where a table says so): where the rate of these trained policies may lie over all
+such tasks, since scenes of one task resemble each other and the tasks met are a sample. Training seeds are pooled inside
+each task and not resampled: how far seeds differ shows in their own rates (`of_seeds` in the files), not in the interval.
+
+TODO
+
+Tables that say *by an older method* were computed with a bootstrap from attempts that are not kept here; their intervals
+are too short and cover about 90 % with 40 tasks and 84 % with 16. `wtl reproduce` and `wtl evaluate` use the newer one.
+"""
 
 
 def _section(document: Document) -> str:

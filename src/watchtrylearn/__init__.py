@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from gymnasium import register, registry
+
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
     from watchtrylearn.data.lerobot import read_lerobot
@@ -82,6 +84,17 @@ _HOME = {
     "WtlError": "types",
     "pretrained": "weights",
 }
+
+ENV_ID = "watchtrylearn/Tabletop-v0"
+if (
+    ENV_ID not in registry
+):  # Gymnasium finds no plug-ins by itself: whoever imports us may `make` it, MuJoCo waits for that
+    register(
+        ENV_ID,
+        entry_point="watchtrylearn.suites.env:TabletopEnv",
+        vector_entry_point="watchtrylearn.suites.env:TabletopVectorEnv",
+        max_episode_steps=50,
+    )
 
 __version__ = version("watchtrylearn")
 __all__ = [

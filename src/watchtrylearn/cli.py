@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,13 @@ Learner = Annotated[
     tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+Processes = Annotated[
+    int | None,
+    tyro.conf.arg(
+        help="2: methods that watch and methods that do not are trained side by side; 1: one after the other, with the "
+        "same results. 2 unless there is but one processor core."
+    ),
+]
 DEMO = Path("runs/demo")
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
@@ -51,6 +59,7 @@ def demo(
             metavar="[NAME]", help=f"Train nothing: new tasks for the weights NAME ({PRETRAINED} unless given)."
         ),
     ] = None,
+    processes: Processes = None,
 ) -> None:  # fmt: skip
     """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
 
@@ -68,7 +77,7 @@ def demo(
     from watchtrylearn.experiments import main_job
 
     with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
-        main_job.everything(run)
+        main_job.everything(run, _processes(processes))
 
 
 @app.command
@@ -168,6 +177,7 @@ def reproduce(
     results: Annotated[
         Path | None, tyro.conf.arg(help="Folder for NAME.json; benchmarks/results unless settings were changed.")
     ] = None,
+    processes: Processes = None,
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
@@ -192,7 +202,7 @@ def reproduce(
     if chosen.seed:
         raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
     folder = out or Path("runs") / name
-    for document in tables[name](chosen, folder, display):
+    for document in tables[name](chosen, folder, display, _processes(processes)):
         main_job.publish(document, folder / "results.json", display)
     if results or not (settings or name == "debug"):
         main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
@@ -265,6 +275,16 @@ VERBS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PRETRAINED}"}
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
+
+
+def _processes(wanted: int | None) -> int:
+    """How many processes to use."""
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(2, cores)
+    if wanted not in (1, 2):
+        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
+    return wanted
 
 
 def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:

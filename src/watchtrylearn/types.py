@@ -15,10 +15,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -234,7 +235,7 @@ class Task:
 # ------------------------------------------------------------------------------------------------- episode
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Episode:
     """One attempt at a task, time-major.
 
@@ -245,7 +246,10 @@ class Episode:
         action: (time, act), what the demonstrator or the policy intended.
         reward: (time,), received after each action.
         success: did the attempt achieve the task (the yes or no).
-        diverged: the physics broke down; such an episode is a failure and never training data.
+        diverged: the attempt broke down: its physics did, an action was no usable number, or the world or the
+            policy raised or hung (``terms`` tells). Such an episode is a failure and never training data.
+        terminated: the episode ended because its outcome was settled; False if it was cut off, by the horizon or
+            otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot where that differs from ``action`` (disturbances
             injected while demonstrating), else None.
         initial_state: the full simulator state at the start; empty if the suite has none.
@@ -263,6 +267,18 @@ class Episode:
     executed: Float[np.ndarray, "time act"] | None = None
     initial_state: Float[np.ndarray, "_"] = field(default_factory=lambda: np.zeros(0))
     terms: Mapping[str, float] = field(default_factory=dict)
+    terminated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise WtlError(f"an episode is of kind 'demo' or 'trial', not {self.kind!r}")
+        for name in ("success", "diverged", "terminated"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise WtlError(f"an episode's {name} is True or False, not {getattr(self, name)!r}")
+
+    def __repr__(self) -> str:
+        outcome = "diverged" if self.diverged else "success" if self.success else "failure"
+        return f"<{self.kind} of {self.task.name!r} in scene {self.seed}: {len(self)} steps, {outcome}>"
 
     def __len__(self) -> int:
         return len(self.action)
@@ -314,6 +330,14 @@ class Context:
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("demos", "trials"):
+            given = getattr(self, name)
+            if isinstance(given, Episode):
+                raise WtlError(f"a context's {name} are a list of episodes, not one episode: Context({name}=[episode])")
+            if not isinstance(given, Sequence) or not all(isinstance(each, Episode) for each in given):
+                raise WtlError(f"a context's {name} are a list of episodes, not {reprlib.repr(given)}")
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""

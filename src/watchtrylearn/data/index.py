@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from watchtrylearn.data import layout
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Header, numbered, read_checked
-from watchtrylearn.data.parquet import decode, encode, matrix, read_table, texts
+from watchtrylearn.data.parquet import decode_as, encode, matrix, read_table, texts
 from watchtrylearn.data.records import Columns, Record, read_columns
 from watchtrylearn.data.stats import COMBINED, combine, quantiles
 from watchtrylearn.files import contained, read_typed, write_atomic, write_json
@@ -122,7 +122,7 @@ def statistics(root: Path, header: Header, records: Sequence[Record]) -> Statist
     steps: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for file, group in groupby(records, key=lambda record: record.file):
         path = contained(root, numbered(EPISODES_PATH, file))
-        table = decode(read_checked(root, EPISODES_PATH, file), path, schema)
+        table = decode_as(read_checked(root, EPISODES_PATH, file), path, schema)
         for column, parts in episodes.items():
             parts.append(matrix(table, column, path))
         columns = _sound_steps(root, header, file, list(group))

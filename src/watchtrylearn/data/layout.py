@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ TASKS = "meta/tasks.parquet"
 STATS = "meta/stats.json"
 QUARANTINE = "quarantine"
 CHUNK = 1000  # files per folder
+EXECUTED = "executed_action"  # not "action.": LeRobot takes every feature that begins with "action" for an action
+EXECUTED_BEFORE: Literal["action.executed"] = (
+    "action.executed"  # what the column is called in datasets begun with version 0.1
+)
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 CHECKSUM_PATH = "meta/checksums/chunk-{chunk_index:03d}/file-{file_index:03d}.json"
@@ -121,6 +126,16 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     return content
 
 
+def put_aside(root: Path, path: Path) -> None:
+    """Move a file of the dataset into the quarantine."""
+    aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
+    try:
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+    except OSError as error:
+        raise WtlError(f"cannot put {path} aside: {error.strerror or error}") from error
+
+
 # ------------------------------------------------------------------------------------------------- header
 
 _Size = Annotated[int, Meta(ge=0, le=1_000_000)]  # of anything: more steps or numbers would only fill the memory
@@ -166,6 +181,7 @@ class _HeaderFile:
     suite: str
     executed: bool
     spec: _SpecFile
+    executed_column: Literal["executed_action", "action.executed"] = EXECUTED_BEFORE
 
 
 @dataclass(frozen=True)
@@ -177,12 +193,13 @@ class _Version:
 class Header:
     """What a dataset is: written once at its creation, and compared before anything is added or read.
 
-    ``executed``: its episodes may record actions as they reached the robot (the column ``action.executed``).
+    ``executed``: its episodes may record actions as they reached the robot, in the column ``executed_column``.
     """
 
     suite: str
     spec: Spec
     executed: bool = False
+    executed_column: str = EXECUTED
 
     def save(self, root: Path) -> None:
         """Write the header; a ``WtlError`` if it could not be read back."""
@@ -198,6 +215,7 @@ class Header:
             "schema": SCHEMA,
             "suite": self.suite,
             "executed": self.executed,
+            "executed_column": self.executed_column,
             "spec": self.spec.to_json(),
         }
 
@@ -246,7 +264,7 @@ def _parse_header(content: bytes | str, where: str) -> Header:
         raise WtlError(f"{where} has schema version {str(schema)[:40]}; this version of watchtrylearn reads {SCHEMA}")
     found = parse_typed(content, _HeaderFile, where)
     try:
-        return Header(found.suite, found.spec.spec(), found.executed)
+        return Header(found.suite, found.spec.spec(), found.executed, found.executed_column)
     except WtlError as error:
         raise WtlError(f"{where} is damaged: {error}") from error
 
@@ -267,7 +285,7 @@ def features(header: Header) -> dict[str, dict[str, Any]]:
     vectors = {f"observation.{name}": channel for name, channel in header.spec.observation.items()}
     vectors["action"] = header.spec.action
     if header.executed:
-        vectors["action.executed"] = header.spec.action
+        vectors[header.executed_column] = header.spec.action
     scalars = {"next.reward": "float32", "next.done": "bool", "next.success": "bool", **_AUTOMATIC}
     return {
         **{name: _vector(channel) for name, channel in vectors.items()},

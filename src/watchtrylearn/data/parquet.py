@@ -38,19 +38,28 @@ def encode(table: pa.Table) -> bytes:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a Parquet file of any origin; whatever is wrong with it is a ``WtlError`` that names it."""
-    return _decode(read_bytes(path), path, columns, None)
+    return decode(read_bytes(path), path, columns)
 
 
-def decode(content: bytes, path: Path, schema: pa.Schema) -> pa.Table:
+def decode(content: bytes, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file of any origin that came from ``path``; absent columns are left out."""
+    return _decode(content, path, columns, None)
+
+
+def decode_as(content: bytes, path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> pa.Table:
     """The columns of ``schema`` in the bytes of one of this library's Parquet files, which came from ``path``.
+
+    Those named in ``later`` came to the format later: an older file lacks them, and then so does the table.
 
     Texts come as dictionaries, which take no more memory than they do on the disk. Raises ``WtlError`` if the file
     is damaged, holds other columns or types, or unfolds to more than its size allows.
     """
-    return _decode(content, path, schema.names, schema)
+    return _decode(content, path, schema.names, schema, later)
 
 
-def _decode(content: bytes, path: Path, columns: Sequence[str] | None, schema: pa.Schema | None) -> pa.Table:
+def _decode(
+    content: bytes, path: Path, columns: Sequence[str] | None, schema: pa.Schema | None, later: Sequence[str] = ()
+) -> pa.Table:
     texts = [] if schema is None else [field.name for field in schema if field.type == pa.string()]
     try:
         with pq.ParquetFile(
@@ -59,7 +68,7 @@ def _decode(content: bytes, path: Path, columns: Sequence[str] | None, schema: p
             thrift_string_size_limit=_THRIFT_LIMIT,
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
-            _require_columns(file.schema_arrow, schema, path)
+            _require_columns(file.schema_arrow, schema, later, path)
             _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in set(columns)]
@@ -71,12 +80,14 @@ def _decode(content: bytes, path: Path, columns: Sequence[str] | None, schema: p
         raise WtlError(f"{path} is not a readable Parquet file: {cause[:200]}") from error
 
 
-def _require_columns(found: pa.Schema, wanted: pa.Schema | None, path: Path) -> None:
+def _require_columns(found: pa.Schema, wanted: pa.Schema | None, later: Sequence[str], path: Path) -> None:
     twice = [name for name, count in Counter(found.names).items() if count > 1]
     if twice:
         raise WtlError(f"{path} has the column {twice[0]!r} twice")
     for field in wanted or ():
         if field.name not in found.names:
+            if field.name in later:
+                continue
             raise WtlError(f"{path} has no column {field.name!r}")
         kind = found.field(field.name).type
         if not _same_type(kind, field.type):

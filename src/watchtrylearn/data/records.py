@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from watchtrylearn.data import layout
 from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import decode, matrix, scalars, texts, vectors
+from watchtrylearn.data.parquet import decode_as, matrix, scalars, texts, vectors
 from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
 from watchtrylearn.types import Episode, Kind, Task, WtlError
@@ -33,12 +33,14 @@ EPISODES = pa.schema(  # what is read of meta/episodes
         ("scene_seed", pa.int64()),
         ("success", pa.bool_()),
         ("diverged", pa.bool_()),
+        ("terminated", pa.bool_()),
         ("has_executed", pa.bool_()),
         ("initial_state", pa.list_(pa.float64())),
         ("task_json", pa.string()),
         ("terms_json", pa.string()),
     ]
 )
+LATER = ("terminated",)  # columns that older datasets lack
 _BYTES_PER_ROW = 8  # on the disk, at least: an episode's numbers and statistics take a hundred times that
 
 
@@ -59,6 +61,7 @@ class Record:
     seed: int
     success: bool
     diverged: bool
+    terminated: bool
     executed: bool
     terms: Mapping[str, float]
     initial_state: Float[np.ndarray, "_"]
@@ -97,7 +100,7 @@ def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarra
     }
     parts["action"] = [episode.action for episode in episodes]
     if header.executed:
-        parts["action.executed"] = [e.action if e.executed is None else e.executed for e in episodes]
+        parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
     return {name: float32(np.concatenate(arrays)) for name, arrays in parts.items()}
 
 
@@ -118,7 +121,7 @@ def data_schema(header: Header) -> pa.Schema:
 
 def read_columns(content: bytes, header: Header, path: Path) -> Columns:
     """The inverse of ``data_table``, from the bytes of a data file that came from ``path``."""
-    table = decode(content, path, data_schema(header))
+    table = decode_as(content, path, data_schema(header))
     return {name: matrix(table, name, path) for name in layout.features(header)}
 
 
@@ -147,7 +150,8 @@ def episode_of(record: Record, header: Header, columns: Columns, first: int, pat
         reward=numbers("next.reward")[:, 0],
         success=record.success,
         diverged=record.diverged,
-        executed=numbers("action.executed") if record.executed else None,
+        terminated=record.terminated,
+        executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
     )
@@ -171,6 +175,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
             seed=int(episode.seed),
             success=bool(episode.success),
             diverged=bool(episode.diverged),
+            terminated=bool(episode.terminated),
             executed=episode.executed is not None,
             terms={name: float(value) for name, value in episode.terms.items()},
             initial_state=np.asarray(episode.initial_state, np.float64),
@@ -196,6 +201,7 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "scene_seed": pa.array([r.seed for r in records], pa.int64()),
         "success": [r.success for r in records],
         "diverged": [r.diverged for r in records],
+        "terminated": [r.terminated for r in records],
         "has_executed": [r.executed for r in records],
         "initial_state": pa.array([r.initial_state for r in records], pa.list_(pa.float64())),
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
@@ -217,7 +223,7 @@ def read_records(content: bytes, file: int, path: Path) -> list[Record]:
 
     Whatever is wrong with it is a ``WtlError`` naming file, field and, where there is one, episode.
     """
-    table = decode(content, path, EPISODES)
+    table = decode_as(content, path, EPISODES, LATER)
     if table.num_rows > 1000 + len(content) // _BYTES_PER_ROW:
         raise WtlError(f"refusing to read {path}: its {len(content)} bytes claim to hold {table.num_rows} episodes")
     columns: dict[str, list[Any]] = {
@@ -232,6 +238,8 @@ def read_records(content: bytes, file: int, path: Path) -> list[Record]:
             ("executed", "has_executed"),
         ]
     }
+    noted = "terminated" in table.column_names
+    columns["terminated"] = scalars(table, "terminated", path).tolist() if noted else [False] * table.num_rows
     columns["kind"] = texts(table, "kind", path)
     columns["task"] = _parsed(table, "task_json", path, TaskFile, _task)
     columns["terms"] = _parsed(table, "terms_json", path, dict[str, float], dict)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -345,18 +344,9 @@ class EpisodeStore:
     def _recover(self) -> None:
         """Put aside what an interrupted writer left: nobody was told that it was saved. Needs the lock."""
         for path in self.orphans():
-            self._put_aside(path)
+            layout.put_aside(self.path, path)
         for folder in self._folders():
             remove_leftovers(folder)
-
-    def _put_aside(self, path: Path) -> None:
-        """Move a file into the quarantine."""
-        aside = contained(self.path, f"{layout.QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
-        try:
-            aside.parent.mkdir(exist_ok=True)
-            os.replace(path, aside)
-        except OSError as error:
-            raise WtlError(f"cannot put {path} aside: {error.strerror or error}") from error
 
 
 def _name(episode: Episode) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from watchtrylearn.data import index, layout
+from watchtrylearn.data.adopt import adopt
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Checksum, Checksums, Header, numbered, numbers_in
 from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, rows_of
 from watchtrylearn.data.soundness import problems
@@ -81,7 +82,11 @@ def _derived_problem(text: str) -> Problem:
 
 
 def rebuild_index(path: str | Path) -> int:
-    """Rewrite the derived files from the episode files; returns the number of episodes."""
+    """Rewrite the derived files from the episode files; returns the number of episodes.
+
+    Episodes that another program added are adopted first, where they are sound (``adopt``).
+    """
+    adopt(Path(path))
     store = EpisodeStore.open(path)
     store.rebuild()
     return len(store)

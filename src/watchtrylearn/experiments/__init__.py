@@ -122,7 +122,7 @@ def _training(
 EXPERIMENTS = (
     Experiment(
         name="demo",
-        summary="the main job at laptop scale: four families of tabletop tasks in about ten minutes",
+        summary="the main job at laptop scale: four families of tabletop tasks",
         suite="tabletop",
         tasks=0,
         demos_per_task=8,
@@ -208,7 +208,7 @@ EXPERIMENTS = (
         frames=4,
         net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
-            TrainConfig(batch_size=64, learning_rate=3e-3, threads=1),
+            TrainConfig(batch_size=64, learning_rate=3e-3),
             bc=300,
             contextual=300,
             one_shot=600,
