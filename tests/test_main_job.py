@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ import pytest
 from processes import fork, wait
 from watchtrylearn import cli
 from watchtrylearn.data.verify import verify
-from watchtrylearn.experiments.run import chosen_tasks
+from watchtrylearn.experiments import experiment
+from watchtrylearn.experiments.run import chosen_tasks, open_run
 from watchtrylearn.files import directory_lock
 from watchtrylearn.learners import load
+from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
@@ -223,6 +225,54 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     assert "the same command continues" in capfd.readouterr().err
 
 
+# ----------------------------------------------------------------------------------------- what it was trained on
+
+
+def test_a_method_that_learns_from_trials_is_not_trained_without_and_other_trials_are_noticed(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert cli.main(["record", "--preset", "debug", "--out", out, "--set", *TINY]) == 0
+    for verb in (["train", "one_shot"], ["evaluate"]):
+        assert cli.main([*verb, "--out", out]) == 0
+    train = ["train", "watch_try_learn", "--out", out]
+    assert cli.main(train) == 2
+    assert "trials/one_shot holds no episodes yet; make them with `wtl try --policy one_shot" in capsys.readouterr().err
+    assert cli.main(["try", "--out", out]) == 0
+    assert cli.main(train) == 0
+    held = json.loads((tmp_path / "run/watch_try_learn/config.json").read_text())["data"]
+    assert set(held) == {"demos", "trials/one_shot", "weights of one_shot"}
+    meddle(tmp_path / "run", extra_trials=1)
+    capsys.readouterr()
+    assert cli.main(train) == 2
+    assert "watch_try_learn was begun on other data: trials/one_shot changed since" in capsys.readouterr().err
+
+
+def meddle(run: Path, extra_trials: int) -> None:
+    with open_run(run, None, Display(quiet=True)) as opened, opened.store("trials", "one_shot") as store:
+        store.append(store.read()[:extra_trials])
+
+
+def test_a_training_that_did_not_note_its_data_is_not_continued(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY]) == 0
+    assert cli.main(["train", "bc", "--out", str(out)]) == 0
+    begun = json.loads((out / "bc" / "config.json").read_text())
+    del begun["data"]
+    (out / "bc" / "config.json").write_text(json.dumps(begun))
+    capsys.readouterr()
+    assert cli.main(["train", "bc", "--out", str(out)]) == 2
+    assert "bc was begun by a version that did not note the data it trained on; remove" in capsys.readouterr().err
+
+
+def test_a_model_says_what_it_was_trained_with(run):
+    chosen = experiment("debug")
+    for learner in ("bc", "one_shot", "trials_only", "watch_try_learn"):
+        stored = json.loads((run / learner / "model.json").read_text())["config"]
+        assert stored == json.loads(json.dumps(asdict(chosen.config(learner))))
+        assert stored["sampling"]["frames"] == 4
+        trained_with = load(run / learner).config.sampling
+        assert trained_with == chosen.config(learner).sampling
+
+
 # ------------------------------------------------------------------------------------------------ two processes
 
 SLOW = [*TINY, "train.bc.steps=100000", "train.bc.checkpoint_every=0.1"]
@@ -326,6 +376,8 @@ def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, m
 
 @pytest.mark.parametrize("setting", [
     "suite=tyo", "tasks=1000", "eval_tasks=100", "scenes=3", "split=tset", "train.bc.learning_rate=-1.0",
+    "name=other", "demos=[-1,2]", "demos=[]", "frames=0", "train.bc.log_every=0", "net.width=100000000",
+    "seed=-1", "attempts=100000000", "net.layers=10000000", "train.bc.steps=10000000000", "elsewhere=2",
     "net.width=10", "net.frames=0", "net.mixtures=0", "net.code=7",
 ])  # fmt: skip
 def test_a_refused_option_leaves_nothing_behind(setting, tmp_path, capsys):

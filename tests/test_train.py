@@ -229,6 +229,46 @@ def test_ten_bad_steps_in_a_row_stop_it_with_a_good_checkpoint(tmp_path: Path) -
     assert all(torch.isfinite(t).all() for t in found.tensors.values() if t.is_floating_point())
 
 
+def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
+    def breaks(rng: np.random.Generator) -> Batch:
+        learner.seen.fill_(math.nan)
+        return sample(rng)
+
+    learner = Line(LineConfig())
+    with pytest.raises(WtlError, match=r"refusing to write .*: seen holds numbers that are not finite"):
+        fit(learner, breaks, config(), tmp_path, {}, Display(quiet=True))
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_a_training_that_went_wrong_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def worse(rng: np.random.Generator) -> Batch:
+        nonlocal drawn
+        drawn += 1
+        batch = sample(rng)
+        batch.query.reward.fill_(1e4 * drawn)
+        return batch
+
+    drawn = 0
+    assert train(tmp_path / "bad", config(), sample=worse)[1].loss > 1e5
+    assert "line: the loss ended at" in caplog.text
+    assert "this training went wrong" in caplog.text
+    caplog.clear()
+    train(tmp_path / "good", config())
+    assert "went wrong" not in caplog.text
+
+
+def test_a_finished_run_without_its_log_has_an_unknown_loss(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    (tmp_path / "metrics.jsonl").unlink()
+    assert math.isnan(train(tmp_path, config())[1].loss)
+
+
+def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
+    train(tmp_path, config(), data={"demos": "0123", "trials": "4567"})
+    with pytest.raises(WtlError, match="was begun on other data: trials changed since; remove that folder"):
+        train(tmp_path, config(), data={"demos": "0123", "trials": "89ab"})
+
+
 # -------------------------------------------------------------------------------------------- kill and resume
 
 NOISY = LineConfig(noise=0.1)

@@ -318,6 +318,9 @@ def main(argv: list[str] | None = None) -> int:
         return 143 if isinstance(stop, _Terminated) else 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # no permission, a name too long, a disk that fails: where no reader or writer names it
+        print(f"wtl: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0

@@ -112,6 +112,7 @@ class _Common(TypedDict):
     seeds: Annotated[list[Count], Meta(min_length=1)]
     machine: Machine
     versions: dict[Text, Text]
+    interval: NotRequired[Text]  # how intervals were computed; older documents do not say
     rows: Annotated[list[Row], Meta(min_length=1)]
     comparisons: list[Comparison]
 

@@ -76,7 +76,7 @@ def read_metrics(directory: str | Path) -> list[MetricRow]:
         try:
             rows.append(parse_typed(line, dict[str, int | float], f"{path}, line {number}"))
         except WtlError:
-            if number < len(lines) or line.endswith(b"}"):
+            if number < len(lines) or not line.startswith(b"{") or line.endswith(b"}"):
                 raise
     steps = [row.get("step", math.nan) for row in rows]
     if not all(isinstance(step, int) for step in steps) or steps != sorted(set(steps)):

@@ -382,4 +382,5 @@ def document(
 
 def wall_seconds(phases: Mapping[str, float]) -> float:
     """The wall time of all phases together; what a second process did beside them took none of its own."""
-    return round(sum(spent for phase, spent in phases.items() if not phase.endswith("(beside)")), 1)
+    own = (spent for phase, spent in phases.items() if not phase.endswith("(beside)"))
+    return round(sum(own, 0.0), 1)
