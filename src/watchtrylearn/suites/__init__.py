@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,11 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
+
+if TYPE_CHECKING:
+    from watchtrylearn.suites.reacher import Reacher
+    from watchtrylearn.suites.tabletop import Tabletop
+    from watchtrylearn.suites.toy import Toy
 
 
 @runtime_checkable
@@ -70,6 +75,14 @@ def suite_names() -> list[str]:
     return sorted(_SUITES)
 
 
+@overload
+def make_suite(name: Literal["tabletop"]) -> Tabletop: ...
+@overload
+def make_suite(name: Literal["reacher"]) -> Reacher: ...
+@overload
+def make_suite(name: Literal["toy"]) -> Toy: ...
+@overload
+def make_suite(name: str) -> DemonstratingSuite: ...
 def make_suite(name: str) -> DemonstratingSuite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
     if name not in _SUITES:
