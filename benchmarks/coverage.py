@@ -2,9 +2,9 @@
 
 usage: python benchmarks/coverage.py [REPEATS]
 
-Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints for
-each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
-alarms of comparing two equally good methods once and nine times. The numbers in the documentation are of 4000 repeats.
+Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints
+for each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
+alarms of comparing two equally good methods once and several times. The numbers in the documentation are of 4000 repeats.
 """
 
 import sys
@@ -94,7 +94,9 @@ PAIRS = {
     "better 0.3, 0.3": better(0.9, 0.3, 0.3),
     "better 0.5, 0.5": better(0.9, 0.5, 0.5),
 }
-UNSEEN = {"odd 0.75, 0.25, 0.1": odd(0.75, 0.25, 0.1)}  # one task in ten is of a kind that 16 tasks miss in 1 of 5 cases
+UNSEEN = {
+    "odd 0.75, 0.25, 0.1": odd(0.75, 0.25, 0.1)
+}  # one task in ten is of a kind that 16 tasks miss in 1 of 5 cases
 UNSEEN_PAIRS = {"better 0.5, 0.1": better(0.9, 0.5, 0.1)}
 RETURNS = {
     "normal": Population(lambda rng, n: rng.normal(-5, 1, n), -5.0),

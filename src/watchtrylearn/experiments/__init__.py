@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from watchtrylearn.config import nearest
+from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.train import TrainConfig
 from watchtrylearn.types import Split, WtlError
@@ -196,5 +196,5 @@ def experiment(name: str) -> Experiment:
     """The experiment called ``name``; an unknown name is refused with the nearest right one."""
     known = {e.name: e for e in EXPERIMENTS}
     if name not in known:
-        raise WtlError(f"unknown experiment {name!r}; did you mean {nearest(name, list(known))!r}?")
+        raise WtlError(f"unknown experiment {name!r}; {suggestion(name, known)}")
     return known[name]

@@ -9,7 +9,6 @@ from the episode itself (what it came nearest to), so both factors are trained b
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
+from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
@@ -67,8 +67,7 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         if self.embedding not in EMBEDDINGS:
-            near = difflib.get_close_matches(self.embedding, EMBEDDINGS, n=1, cutoff=0.0)[0]
-            raise WtlError(f"unknown embedding {self.embedding!r}; did you mean {near!r}?")
+            raise WtlError(f"unknown embedding {self.embedding!r}; {suggestion(self.embedding, EMBEDDINGS)}")
         for name in ("code", "width", "layers", "frames", "mixtures", "chunk", *(["hidden"] if self.hidden else [])):
             value = getattr(self, name)
             if min(value) < 1 if isinstance(value, tuple) else value < 1:

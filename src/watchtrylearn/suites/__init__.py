@@ -6,13 +6,13 @@ know about it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import gymnasium
 
+from watchtrylearn.errors import suggestion
 from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 
@@ -65,8 +65,7 @@ def suite_names() -> list[str]:
 def make_suite(name: str) -> Suite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
     if name not in _SUITES:
-        near = difflib.get_close_matches(name, _SUITES, n=1, cutoff=0.0)[0]
-        raise WtlError(f"unknown suite {name!r}; did you mean {near!r}? (known: {', '.join(suite_names())})")
+        raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
         module = importlib.import_module(_SUITES[name])
     except ModuleNotFoundError as error:
