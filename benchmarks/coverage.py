@@ -4,7 +4,7 @@ usage: python benchmarks/coverage.py [REPEATS]
 
 Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints
 for each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
-alarms of comparing two equally good methods once and several times. The numbers in the documentation are of 4000 repeats.
+alarms of comparing two equally good methods once and several times. The documentation's numbers are of 4000 repeats.
 """
 
 import sys
