@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from watchtrylearn import plots, results, tables
+from watchtrylearn.documents import read_document
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -229,15 +230,15 @@ def figures(document: Document) -> list[tuple[str, str, str]]:
 
 def published() -> dict[str, Document]:
     """The documents in benchmarks/results by experiment, the main job's first."""
-    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    documents: list[Document] = [read_document(path) for path in sorted(RESULTS.glob("*.json"))]
     documents.sort(key=lambda document: str(document["experiment"]) != "demo")
     return {document["experiment"]: document for document in documents}
 
 
 def main(runs: Sequence[Path]) -> None:
     for run in runs:
-        document = json.loads((run / "results.json").read_text())
-        (RESULTS / f"{document['experiment']}.json").write_text(json.dumps(document, indent=1) + "\n")
+        finished = read_document(run / "results.json")
+        (RESULTS / f"{finished['experiment']}.json").write_text(json.dumps(finished, indent=1) + "\n")
     documents = published()
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)

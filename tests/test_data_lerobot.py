@@ -199,6 +199,6 @@ def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypa
     path = tmp_path / "data/chunk-000/file-000.parquet"
     pq.write_table(pa.table({"action": np.zeros(2**22)}), path)
     assert path.stat().st_size < 2**15
-    monkeypatch.setattr(parquet, "VALUE_LIMIT", 2**20)
-    with pytest.raises(WtlError, match=r"refusing to read .* it claims 4194304 values"):
+    monkeypatch.setattr(parquet, "FREE", 2**20)
+    with pytest.raises(WtlError, match=rf"refusing to read .* claim to hold {2**25}"):
         read_lerobot(tmp_path)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "watchtrylearn"
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MAP = README.split("## A map of the code")[1].split("```")[1]
+MAP = (ROOT / "docs" / "map.md").read_text().split("```")[1]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

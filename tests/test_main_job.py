@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from processes import fork, wait
 from watchtrylearn import cli
 from watchtrylearn.data.verify import verify
 from watchtrylearn.experiments.run import chosen_tasks
+from watchtrylearn.files import directory_lock
 from watchtrylearn.learners import load
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.toy import optimum
-from watchtrylearn.types import Context
+from watchtrylearn.types import Context, WtlError
 
 TINY = [
     "demos_per_task=2",
@@ -41,6 +43,7 @@ TINY = [
     "net.hidden=[16]",
     "net.width=16",
 ]
+ONE = ["--processes", "1"]  # where two would add nothing but the start of the second
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +157,7 @@ def test_fewer_tasks_are_the_same_mix_of_families():
 
 def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert cli.main(["demo", "--preset", "debug", "--out", one, "--set", *TINY]) == 0
+    assert cli.main(["demo", "--preset", "debug", "--out", one, *ONE, "--set", *TINY]) == 0
     assert cli.main(["record", "--preset", "debug", "--out", two, "--set", *TINY]) == 0
     for verb in (
         ["train", "one_shot"], ["try"], ["train", "watch_try_learn"],
@@ -166,7 +169,7 @@ def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    command = ["demo", "--preset", "debug", "--set", *TINY]
+    command = ["demo", "--preset", "debug", *ONE, "--set", *TINY]
     begin = time.monotonic()
     assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(whole)])))) == 0
     seconds = time.monotonic() - begin
@@ -186,7 +189,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     (signal.SIGTERM, "results.json"),
 ])  # fmt: skip
 def test_a_signal_stops_every_phase_and_the_same_command_continues(number, reached, tmp_path, capfd):
-    command = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), "--set", *TINY]
+    command = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), *ONE, "--set", *TINY]
     pid = fork(lambda: os._exit(cli.main(command)))
     while not (tmp_path / "run" / reached).exists():
         time.sleep(0.002)
@@ -206,6 +209,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
         "debug",
         "--out",
         str(tmp_path / "run"),
+        *ONE,
         "--set",
         *TINY,
         "train.one_shot.steps=100000",
@@ -219,6 +223,78 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     assert "the same command continues" in capfd.readouterr().err
 
 
+# ------------------------------------------------------------------------------------------------ two processes
+
+SLOW = [*TINY, "train.bc.steps=100000", "train.bc.checkpoint_every=0.1"]
+
+
+def two(folder: Path, settings: list[str]) -> list[str]:
+    return ["demo", "--preset", "debug", "--out", str(folder), "--processes", "2", "--set", *settings]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_free(folder: Path) -> bool:
+    """Has the process that worked in ``folder`` ended?"""
+    try:
+        with directory_lock(folder):
+            return True
+    except WtlError:
+        return False
+
+
+def test_two_processes_make_the_same_bits_as_one(tmp_path, capfd):
+    one, both = tmp_path / "one", tmp_path / "two"
+    assert cli.main(["demo", "--preset", "debug", "--out", str(one), *ONE, "--set", *TINY]) == 0
+    capfd.readouterr()
+    assert cli.main(two(both, TINY)) == 0
+    shown = capfd.readouterr().err
+    for name in ("bc", "one_shot", "trials_only", "watch_try_learn"):
+        assert f"training {name}: " in shown  # the progress of both
+        weights = [(run / name / "model.safetensors").read_bytes() for run in (one, both)]
+        assert weights[0] == weights[1]
+    assert rows(one) == rows(both)
+    document = json.loads((both / "results.json").read_text())
+    assert "train bc (beside)" in document["phases_s"]
+    assert document["wall_s"] < sum(document["phases_s"].values())
+
+
+def test_the_second_process_ends_with_a_killed_first_and_the_same_command_continues(tmp_path):
+    pid = fork(lambda: os._exit(cli.main(two(tmp_path / "run", SLOW))))
+    checkpoints = tmp_path / "run" / "bc" / "checkpoints"
+    until(lambda: checkpoints.exists() and any(checkpoints.glob("step-*[1-9]")))
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    until(lambda: is_free(tmp_path / "run" / "beside"))
+    reached = max(checkpoints.iterdir())
+    pid = fork(lambda: os._exit(cli.main(two(tmp_path / "run", SLOW))))
+    until(lambda: max(checkpoints.iterdir()) > reached)
+    os.kill(pid, signal.SIGTERM)
+    assert wait(pid) == 143
+    assert is_free(tmp_path / "run" / "beside")
+
+
+def test_what_fails_in_the_second_process_is_said(tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "bc").write_text("in the way")
+    assert cli.main(two(tmp_path / "run", TINY)) == 2
+    error = capfd.readouterr().err
+    assert f"cannot lock {tmp_path / 'run' / 'bc'}" in error
+    assert "Traceback" not in error
+    (tmp_path / "run" / "bc").unlink()
+    assert cli.main(two(tmp_path / "run", TINY)) == 0
+
+
+def test_other_numbers_of_processes_are_refused(tmp_path, capsys):
+    assert cli.main(["demo", "--preset", "debug", "--out", str(tmp_path), "--processes", "3"]) == 2
+    assert "--processes must be 1 or 2, got 3" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------- bad input
 
 
@@ -226,7 +302,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     (["demo", "--preset", "debgu"], "unknown experiment 'debgu'; did you mean 'debug'?"),
     (["demo", "--preset", "debug", "--set", "demos_per_tsk=3"], "did you mean 'demos_per_task'?"),
     (["demo", "--preset", "debug", "--set", "train.bc.stesp=3"], "did you mean 'steps'?"),
-    (["demo", "--preset", "debug", "--set", "scenes=many"], "scenes must be int, got 'many'"),
+    (["demo", "--preset", "debug", "--set", "scenes=many"], 'scenes must be int, got "many"'),
     (["demo", "--preset", "debug", "--set", "net.hidden=64"], "must be a list of int, such as [1, 2], got 64"),
     (["demo", "--preset", "debug", "--set", "suite=tyo"], "unknown suite 'tyo'; did you mean 'toy'?"),
     (["demo", "--preset", "debug", "--set", "net.embedding=falt"], "did you mean 'flat'?"),

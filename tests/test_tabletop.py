@@ -142,6 +142,28 @@ def test_acting_on_the_wrong_target_fails_and_says_so() -> None:
     assert by_family["push"] >= 0.8
 
 
+def test_it_is_told_when_the_outcome_is_settled() -> None:
+    """Sent to the wrong thing, or to the right one: from some step on nothing can change the outcome any more."""
+    tasks = [task for task in SUITE.tasks("test") if task.family != "push"][:12]
+    meant = [SUITE.target(task, seed) ^ (seed % 2) for seed, task in enumerate(tasks)]
+    episodes = expert.demonstrations(SUITE.worlds(tasks, range(12)), meant)
+    worlds = SUITE.worlds(tasks, range(12))
+    worlds.reset()
+    told = []
+    for t in range(50):
+        action = np.stack([e.executed[min(t, len(e) - 1)] for e in episodes])
+        info = worlds.step(action)[4]
+        told.append(info["settled"])
+    settled = np.stack(told)
+    assert (settled == np.maximum.accumulate(settled)).all()  # for good
+    for i, episode in enumerate(episodes):
+        if episode.success:
+            assert settled[:, i].argmax() == len(episode) - 1
+        elif i % 2:
+            assert 0 < settled[:, i].argmax() < 49
+            assert settled[-1, i]
+
+
 @pytest.mark.parametrize("grip_by", ["force", "a touch"])
 def test_dragging_in_a_grip_is_no_push(grip_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The object arrives at the other one, moved far enough, and still: that was no push, however light the grip."""

@@ -40,6 +40,13 @@ Learner = Annotated[
     tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+Processes = Annotated[
+    int | None,
+    tyro.conf.arg(
+        help="2: methods that watch and methods that do not are trained side by side; 1: one after the other, with the "
+        "same results. 2 unless there is but one processor core."
+    ),
+]
 DEMO = Path("runs/demo")
 TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
 CLOSED_PIPE = 141  # the exit status of who writes where nobody reads: 128 + SIGPIPE
@@ -57,6 +64,7 @@ def demo(
             metavar="[NAME]", help=f"Train nothing: new tasks for the weights NAME ({PRETRAINED} unless given)."
         ),
     ] = None,
+    processes: Processes = None,
 ) -> None:  # fmt: skip
     """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
 
@@ -74,7 +82,7 @@ def demo(
     from watchtrylearn.experiments import main_job
 
     with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
-        main_job.everything(run)
+        main_job.everything(run, _processes(processes))
 
 
 @app.command
@@ -174,6 +182,7 @@ def reproduce(
     results: Annotated[
         Path | None, tyro.conf.arg(help="Folder for NAME.json; benchmarks/results unless settings were changed.")
     ] = None,
+    processes: Processes = None,
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
@@ -181,7 +190,6 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.config import override
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
@@ -194,11 +202,11 @@ def reproduce(
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; {suggestion(name, tables)}")
     display = Display()
-    chosen = override(experiment(name), settings, f"experiment {name}")
+    chosen = experiment(name, settings)
     if chosen.seed:
         raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
     folder = out or Path("runs") / name
-    for document in tables[name](chosen, folder, display):
+    for document in tables[name](chosen, folder, display, _processes(processes)):
         main_job.publish(document, folder / "results.json", display)
     if results or not (settings or name == "debug"):
         main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
@@ -273,16 +281,25 @@ NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PR
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
+def _processes(wanted: int | None) -> int:
+    """How many processes to use."""
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(2, cores)
+    if wanted not in (1, 2):
+        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
+    return wanted
+
+
 def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:
     """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
-    from watchtrylearn.config import override
     from watchtrylearn.experiments import experiment
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.progress import Display
 
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
-    chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")
+    chosen = None if preset is None else experiment(preset, settings)
     return open_run(out, chosen, Display(), skip_bad)
 
 

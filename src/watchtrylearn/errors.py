@@ -11,5 +11,5 @@ class WtlError(Exception):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown ``word``: the known one it is close to, or all of them if none is."""
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    close = difflib.get_close_matches(word[:60], names, n=1)  # what comes from files may be long
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"

@@ -1,12 +1,19 @@
-"""Progress with the remaining time: live bars on a terminal, a line now and then anywhere else."""
+"""Progress with the remaining time: live bars on a terminal, a line now and then anywhere else.
+
+What a second process does is shown beside it: ``Relayed`` writes its progress as lines of JSON, ``Display.show`` reads
+them.
+"""
 
 from __future__ import annotations
 
+import itertools
+import json
 import signal
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -44,7 +51,7 @@ class Advance(Protocol):
 
 
 class Display:
-    """Shows any number of activities, one after the other or nested, on one console.
+    """Shows any number of activities, one after the other, nested, or from several threads, on one console.
 
     Example::
 
@@ -67,6 +74,30 @@ class Display:
             console=self.console,
         )
         self._active = 0
+        self._lock = threading.Lock()
+
+    def say(self, text: str) -> None:
+        """One line for the person watching; may hold the console's markup (``[bold]...[/bold]``)."""
+        self.console.print(text, highlight=False)
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Show what a ``Relayed`` display wrote, until its lines end."""
+        tracked: dict[int, tuple[AbstractContextManager[Advance], Advance]] = {}
+        for line in lines:
+            event: dict[str, Any] = json.loads(line)
+            number = event.get("activity", -1)
+            match event["event"]:
+                case "say":
+                    self.say(event["text"])
+                case "begin":
+                    activity = self.track(event["description"], event["total"], event["done"])
+                    tracked[number] = activity, activity.__enter__()
+                case "advance":
+                    tracked[number][1](event["count"], event["note"])
+                case "end":
+                    tracked.pop(number)[0].__exit__(None, None, None)
+        for shown, _ in tracked.values():  # the other process died
+            shown.__exit__(None, None, None)
 
     @contextmanager
     def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -87,14 +118,16 @@ class Display:
                 shown_at = time.monotonic()
                 self._bars.update(bar, completed=pending, note=note)
 
-        self._active += 1
-        self._bars.start()
+        with self._lock:
+            self._active += 1
+            self._bars.start()
         try:
             yield advance
         finally:
-            self._active -= 1
-            if not self._active:
-                self._bars.stop()
+            with self._lock:
+                self._active -= 1
+                if not self._active:
+                    self._bars.stop()
 
     @contextmanager
     def _lines(self, description: str, total: int, done: int) -> Iterator[Advance]:
@@ -112,3 +145,38 @@ class Display:
                 self.console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
         yield advance
+
+
+class Relayed(Display):
+    """The display of a second process: what there is to show goes as lines of JSON to whoever shows it."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+        self._numbers = itertools.count()
+
+    def say(self, text: str) -> None:
+        self._write(event="say", text=text)
+
+    @contextmanager
+    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+        number = next(self._numbers)
+        pending, told_at, left = 0, 0.0, total - done
+
+        def advance(count: int = 1, note: str = "") -> None:
+            nonlocal pending, told_at, left
+            pending, left = pending + count, left - count
+            if left <= 0 or time.monotonic() - told_at > _REFRESH:
+                told_at = time.monotonic()
+                self._write(event="advance", activity=number, count=pending, note=note)
+                pending = 0
+
+        self._write(event="begin", activity=number, description=description, total=total, done=done)
+        try:
+            yield advance
+        finally:
+            self._write(event="end", activity=number)
+
+    def _write(self, **event: str | int) -> None:
+        self._out.write(json.dumps(event) + "\n")
+        self._out.flush()

@@ -356,8 +356,9 @@ def document(
 ) -> dict[str, Any]:
     """The result document: what was run, by what, on what, and the rows. Plain JSON values in a fixed order.
 
-    ``seconds`` is the wall time of each phase; ``wall_s`` is their sum. ``interval`` says how intervals were computed;
-    documents without it have those of an older method (``tables.measured``). ``extra`` adds further fields (the
+    ``seconds`` is the wall time of each phase; ``wall_s`` is their sum, without those that passed ``beside`` another.
+    ``interval`` says how intervals were computed; documents without it have those of an older method
+    (``tables.measured``). ``extra`` adds further fields (the
     report reads ``summary``, ``data`` and ``outcomes``) and may not replace one.
     """
     built = {
@@ -365,7 +366,7 @@ def document(
         "command": command,
         "commit": commit(),
         "seeds": list(seeds),
-        "wall_s": round(sum(seconds.values()), 1),
+        "wall_s": wall_seconds(seconds),
         "phases_s": {phase: round(spent, 1) for phase, spent in seconds.items()},
         "machine": machine(),
         "versions": versions(),
@@ -377,3 +378,8 @@ def document(
     if taken:
         raise WtlError(f"the result document has its own {', '.join(taken)}; choose another name")
     return built | dict(extra or {})
+
+
+def wall_seconds(phases: Mapping[str, float]) -> float:
+    """The wall time of all phases together; what a second process did beside them took none of its own."""
+    return round(sum(spent for phase, spent in phases.items() if not phase.endswith("(beside)")), 1)

@@ -39,7 +39,7 @@ ENTRIES = {  # scene of the retrial -> lines of the table
 }
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
     """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each.
 
     Beside the rows (metric ``"return"``) it has ``success``, the same lines as success rates, and ``gap_recovered``.
@@ -49,7 +49,8 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
     for count, seed in enumerate(SEEDS, start=1):
         with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
-            _train(run)
+            main_job.watch(run)
+            main_job.branches(run, main_job.WATCHING, (("learn", "bc"), ("evaluate", "bc")), processes)
             for scene, made in _attempts(run).items():
                 attempts[scene] += made
             seconds.update(run.seconds())
@@ -78,14 +79,6 @@ def _rows(attempts: Mapping[str, Sequence[Attempt]], suite: Suite, metric: str) 
         for scene, entries in ENTRIES.items()
         for row in results.rows(attempts[scene], suite, entries, metric, scene=scene, clusters="scenes")
     ]
-
-
-def _train(run: Run) -> None:
-    main_job.watch(run)
-    main_job.learn(run, "one_shot")
-    main_job.attempt(run, "one_shot")
-    main_job.learn(run, "watch_try_learn")
-    main_job.learn(run, "bc")
 
 
 def _attempts(run: Run) -> dict[str, list[Attempt]]:

@@ -1,5 +1,6 @@
 """Acting with a ``TaskNet``: decide the target once, then carry out chunks of actions."""
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from watchtrylearn.data.batches import collate
 from watchtrylearn.nn.encoders import Belief
 from watchtrylearn.nn.task_net import TaskNet
 from watchtrylearn.ops.mixture import pick_component
-from watchtrylearn.types import STATE, Context, Observation, WtlError
+from watchtrylearn.types import STATE, Context, Episode, Observation, WtlError
 
 
 class ChunkPolicy:
@@ -68,8 +69,15 @@ class ChunkPolicy:
 
 
 def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
-    """One context or several, as several."""
-    return [context] if isinstance(context, Context) else context
+    """One context or several, as several; anything else is refused by name."""
+    if isinstance(context, Context):
+        return [context]
+    if isinstance(context, Episode):
+        raise WtlError("a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))")
+    wrong = [each for each in context if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {reprlib.repr(wrong[0])}: adapt(Context(demos=[...]))")
+    return context
 
 
 def demos_only(context: Context | Sequence[Context]) -> list[Context]:

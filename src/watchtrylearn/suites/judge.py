@@ -90,6 +90,12 @@ class Judge:
             self.terms[name] = np.where(moving, applies * value, self.terms[name])
         return success, {name: value.copy() for name, value in self.terms.items()}
 
+    @property
+    def lost(self) -> Bool[np.ndarray, "world"]:
+        """True where the attempt has failed for good, whatever is done from now on."""
+        lost: np.ndarray = self.spoiled | (self.unfair & (self.families == "push"))
+        return lost
+
     def _terms(self, facts: Facts, moving: Bool[np.ndarray, "world"]) -> dict[str, np.ndarray]:
         mine = (self._world, self.target)
         moved = facts.position - self.start
