@@ -167,7 +167,7 @@ inside each task and not resampled: how far seeds differ shows in their own rate
 
 Rates and differences have Wilson's score interval for as many attempts as the spread of the tasks is worth, returns and
 ratios Student's; `statistics.py` names the sources. In simulated evaluations of 10, 16 and 40 tasks the 95 % intervals
-hold the truth in 94.2 % of the cases or more, in every population tried (`python benchmarks/coverage.py`). The
+hold the truth in 94.2 % of the cases or more, in every population tried (`python benchmarks/interval_coverage.py`). The
 exception is a kind of task that was not met: if one task in ten is 50 points off and all others are alike, 16 tasks
 miss that kind in one of five evaluations, and then the interval of a difference holds the truth in 85 % of all.
 

@@ -1,6 +1,6 @@
 """How often do the 95 % intervals hold the truth, and how often does looking again find what is not there?
 
-usage: python benchmarks/coverage.py [REPEATS]
+usage: python benchmarks/interval_coverage.py [REPEATS]
 
 Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints
 for each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
