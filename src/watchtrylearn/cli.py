@@ -1,24 +1,27 @@
 """The command line, ``wtl``: show a robot one demonstration, let it try, tell it yes or no, and it learns.
 
 Every verb works on a run directory (--out) and continues there where it stopped. Exit status: 0 done, 2 a problem
-you can act on (one sentence says which), 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved.
+you can act on (one sentence says which), 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved, 141 stopped
+like that because nobody reads the output any more.
+
+`wtl --version` tells the version. `eval "$(wtl --completion bash)"` (or zsh) teaches your shell to complete commands.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import tyro
 
-from watchtrylearn.errors import WtlError
+from watchtrylearn.errors import WtlError, suggestion
 
 # Nothing heavy is imported before a verb runs: help is instant.
 
@@ -45,6 +48,8 @@ Processes = Annotated[
     ),
 ]
 DEMO = Path("runs/demo")
+TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
+CLOSED_PIPE = 141  # the exit status of who writes where nobody reads: 128 + SIGPIPE
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
 
@@ -185,7 +190,6 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.config import nearest
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
@@ -196,7 +200,7 @@ def reproduce(
         "debug": wtl_state.reproduce,
     }
     if name not in tables:
-        raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
+        raise WtlError(f"cannot reproduce {name!r}; {suggestion(name, tables)}")
     display = Display()
     chosen = experiment(name, settings)
     if chosen.seed:
@@ -231,10 +235,10 @@ def data() -> None:
 @data_app.command(name="inspect")
 def data_inspect(path: Dataset) -> None:
     """What a dataset holds: episodes by kind, family and split, success, lengths, size."""
-    from rich.console import Console
     from rich.table import Table
 
     from watchtrylearn.data.verify import inspect as summarise
+    from watchtrylearn.progress import PipedConsole
 
     found = summarise(path)
     table = Table(title=f"{path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
@@ -244,7 +248,7 @@ def data_inspect(path: Dataset) -> None:
         lengths = f"{group.shortest} to {group.longest}, mean {group.mean_length:.1f}"
         counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
         table.add_row(group.kind, group.family, group.split, *counts, lengths)
-    Console().print(table)
+    PipedConsole().print(table)
     for sentence in found.skipped:
         print(f"left out: {sentence}")
 
@@ -302,28 +306,70 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
     arguments = _named(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        from watchtrylearn import __version__
+
+        print(f"wtl {__version__}")
+        return 0
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
-        if arguments[:1] == ["data"] and len(arguments) > 1:
+        if arguments[:1] == ["--completion"]:
+            print(_completion(arguments[1:]), end="")
+        elif arguments[:1] == ["data"] and len(arguments) > 1:
             _refuse_unknown(arguments[1:], DATA_VERBS, "wtl data")
             data_app.cli(prog="wtl data", args=arguments[1:])
         else:
             _refuse_unknown(arguments, VERBS, "wtl")
             app.cli(prog="wtl", description=__doc__, args=arguments)
+        sys.stdout.flush()
     except WtlError as error:
-        print(f"wtl: {error}", file=sys.stderr)
-        return int(getattr(error, "exit_status", 2))
+        return _tell(str(error), int(getattr(error, "exit_status", 2)))
     except (KeyboardInterrupt, _Terminated) as stop:
-        print("wtl: stopped; what was finished is saved, and the same command continues", file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
-    except BrokenPipeError:
-        return 0
+        status = 143 if isinstance(stop, _Terminated) else 130
+        return _tell("stopped; what was finished is saved, and the same command continues", status)
+    except BrokenPipeError:  # whoever read the answer has seen enough
+        _hush(sys.stdout)
+        return CLOSED_PIPE
     except OSError as error:  # no permission, a name too long, a disk that fails: where no reader or writer names it
-        print(f"wtl: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _tell(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _tell(sentence: str, status: int) -> int:
+    """Say it on stderr and return the exit status; if nobody reads stderr any more, say it on the terminal."""
+    try:
+        print(f"wtl: {sentence}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _hush(sys.stderr)
+        with suppress(OSError), open("/dev/tty", "w") as terminal:
+            print(f"wtl: the output was closed: {sentence}", file=terminal)
+        return CLOSED_PIPE
+    return status
+
+
+def _hush(stream: TextIO) -> None:
+    """Send what is left of a closed stream nowhere, or Python would complain of it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _completion(arguments: Sequence[str]) -> str:
+    """The completion script of the shell that ``arguments`` name."""
+    from watchtrylearn.completion import SHELLS, script
+    from watchtrylearn.experiments import EXPERIMENTS
+    from watchtrylearn.experiments.steps import EXPLORERS
+    from watchtrylearn.learners import learner_names
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        raise WtlError(f"--completion needs a shell: {' or '.join(SHELLS)}")
+    names = [entry.name for entry in EXPERIMENTS]
+    words = {
+        "learner": learner_names(), "name": TABLES, "policy": list(EXPLORERS), "preset": names,
+        "pretrained": [PRETRAINED], "settings": [],
+    }  # fmt: skip
+    return script(arguments[0], VERBS, {"data": DATA_VERBS}, words)
 
 
 class _Terminated(BaseException):
@@ -350,26 +396,21 @@ def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., 
         return
     verb = arguments[0]
     if verb not in verbs:
-        raise WtlError(
-            f"{program} has no verb {verb!r}; did you mean {_nearest(verb, verbs)!r}? (see {program} --help)"
-        )
+        known = [*verbs, *(["--version"] if program == "wtl" else [])]
+        raise WtlError(f"{program} has no verb {verb!r}; {suggestion(verb, known)} (see {program} --help)")
     parameters = inspect.signature(verbs[verb]).parameters
     needed = [name.upper() for name, p in parameters.items() if p.default is inspect.Parameter.empty]
     if needed and not arguments[1:]:
         raise WtlError(f"{program} {verb} needs {needed[0]} (see {program} {verb} --help)")
     names = [name.replace("settings", "set").replace("_", "-") for name in parameters]
-    known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
+    negated = [f"--no-{name}" for name in names]  # of switches; never suggested, since most do not exist
+    known = ["--help", *(f"--{name}" for name in names)]
     for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
         if argument in NEEDED and following.startswith("--"):
             raise WtlError(f"{argument} needs {NEEDED[argument]}")
         option = argument.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in known:
-            nearest = _nearest(option, known)
-            raise WtlError(f"{program} {verb} has no option {option!r}; did you mean {nearest!r}?")
-
-
-def _nearest(word: str, known: Any) -> str:
-    return str(difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0])
+        if option.startswith("--") and option not in [*known, *negated]:
+            raise WtlError(f"{program} {verb} has no option {option!r}; {suggestion(option, known)}")
 
 
 if __name__ == "__main__":

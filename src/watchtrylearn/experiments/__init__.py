@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from watchtrylearn.config import nearest, override, require_within
+from watchtrylearn.config import override, require_within
+from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import AnyConfig, config_class, learner_names
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
@@ -228,7 +229,7 @@ def experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
     """
     known = {e.name: e for e in EXPERIMENTS}
     if name not in known:
-        raise WtlError(f"unknown experiment {name!r}; did you mean {nearest(name, list(known))!r}?")
+        raise WtlError(f"unknown experiment {name!r}; {suggestion(name, known)}")
     chosen = override(known[name], settings, f"experiment {name}")
     if chosen.name != name:
         raise WtlError(f"the name of experiment {name} cannot be set: it says which experiment was changed")

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from watchtrylearn.config import SHOWN, nearest, require_within
+from watchtrylearn.config import SHOWN, require_within
+from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
@@ -67,8 +68,7 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         if self.embedding not in EMBEDDINGS:
-            near = nearest(self.embedding, EMBEDDINGS)
-            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; did you mean {near!r}?")
+            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; {suggestion(self.embedding, EMBEDDINGS)}")
         require_within(
             "net.",
             self,
