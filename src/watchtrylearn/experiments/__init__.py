@@ -100,7 +100,7 @@ EXPERIMENTS = (
         demos_per_task=8,
         trials_per_demo=3,
         blind_trials_per_demo=2,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
             bc=1000,
@@ -119,7 +119,7 @@ EXPERIMENTS = (
         trials_per_demo=3,
         blind_trials_per_demo=3,
         demos=(0.0, 3.0, 1.0),
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
             bc=3000,
@@ -137,7 +137,7 @@ EXPERIMENTS = (
         summary="how much data it takes: success against training tasks and demonstrations of each",
         suite="tabletop",
         trials_per_demo=3,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
             bc=1000,
@@ -177,7 +177,7 @@ EXPERIMENTS = (
         demos_per_task=8,
         trials_per_demo=2,
         blind_trials_per_demo=1,
-        net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
+        net=NetConfig(embedding="object", width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
             TrainConfig(batch_size=64, frames=4, learning_rate=3e-3, threads=1),
             bc=300,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +34,7 @@ from watchtrylearn.types import (
 )
 
 EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class NetConfig:
     Attributes:
         embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target),
             ``"flat"`` (the authors' temporal convolutions), ``"transitions"`` (of the trials, the authors' in their toy
-            problem) or ``"last_frame"`` (of the demonstration, no trials).
+            problem), ``"last_frame"`` (of the demonstration, no trials), or ``"auto"``: ``"object"`` where the spec
+            lists entities and says what their positions are, ``"flat"`` elsewhere.
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
@@ -54,7 +56,7 @@ class NetConfig:
         target_weight: weight of the target's cross-entropy beside the actions' likelihood.
     """
 
-    embedding: str = "object"
+    embedding: str = AUTO
     code: int = 64
     width: int = 96
     layers: int = 2
@@ -66,8 +68,8 @@ class NetConfig:
     target_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.embedding not in EMBEDDINGS:
-            near = difflib.get_close_matches(self.embedding, EMBEDDINGS, n=1, cutoff=0.0)[0]
+        if self.embedding not in (AUTO, *EMBEDDINGS):
+            near = difflib.get_close_matches(self.embedding, (AUTO, *EMBEDDINGS), n=1, cutoff=0.0)[0]
             raise WtlError(f"unknown embedding {self.embedding!r}; did you mean {near!r}?")
         for name in ("code", "width", "layers", "frames", "mixtures", "chunk", *(["hidden"] if self.hidden else [])):
             value = getattr(self, name)
@@ -88,6 +90,8 @@ class TaskNet(nn.Module):
 
     def __init__(self, config: NetConfig, spec: Spec) -> None:
         super().__init__()
+        if config.embedding == AUTO:
+            config = replace(config, embedding="object" if spec.entities and spec.position else "flat")
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
         self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))
