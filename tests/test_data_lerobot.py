@@ -79,6 +79,11 @@ def edit_info(root: Path, **change: Any) -> None:
     path.write_text(json.dumps({**info, **change}))
 
 
+def add_feature(root: Path, name: str, dtype: str) -> None:
+    features = json.loads((root / layout.INFO).read_text())["features"]
+    edit_info(root, features={**features, name: {"dtype": dtype, "shape": [1], "names": None}})
+
+
 def test_a_foreign_dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_foreign(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -105,6 +110,7 @@ def test_recorded_success_and_reward_are_used(tmp_path: Path) -> None:
     success = np.zeros(12, bool)
     success[[2, 11]] = True
     write_foreign(tmp_path, **{"next.success": success, "next.reward": np.arange(12, dtype=np.float32)})
+    add_feature(tmp_path, "next.success", "bool")
     episodes = read_lerobot(tmp_path)[1]
     assert [episode.success for episode in episodes] == [True, False, True]
     assert episodes[1].reward.tolist() == [4, 5, 6]
