@@ -36,7 +36,12 @@ Learner = Annotated[
     tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+AnyDataset = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(metavar="PATH", help="A folder, or a Hub name that is in the local cache."),
+]
 DEMO = Path("runs/demo")
+OWN = "own_data.json"  # in a run directory: it is one on recordings from elsewhere
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
 
@@ -84,14 +89,34 @@ def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> N
 
 
 @app.command
-def train(learner: Learner, out: Out = DEMO, skip_bad: SkipBad = False) -> None:
-    """Train a learner from the run's demonstrations and trials.
+def train(
+    learner: Learner,
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="The run directory; runs/demo unless given, or runs/DATASET.")
+    ] = None,
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="DATASET...", help="LeRobot v3.0 datasets to learn from: folders, or cached Hub names."),
+    ] = (),
+    settings: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="set", help="With --data: options, e.g. every=3 train.steps=500; see docs/your-data.md."),
+    ] = (),
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a learner from the run's demonstrations and trials, or with --data from recordings of your own.
 
-    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER.
+    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER. With --data,
+    some tasks are held out, and RUN/results.json says how well their actions are predicted after one demonstration.
     """
+    folder = out or (Path("runs") / Path(data[0]).name if data else DEMO)
+    if data or (folder / OWN).exists():
+        return _on_own_data(folder, learner, data, settings, skip_bad)
+    if settings:
+        raise WtlError("--set needs --data here; the settings of an experiment are given when it begins")
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None, (), skip_bad) as run:
+    with _opened(folder, None, (), skip_bad) as run:
         main_job.learn(run, learner)
 
 
@@ -139,6 +164,8 @@ def evaluate(
     from watchtrylearn.experiments import main_job
 
     folder = out or DEMO
+    if against is None and (folder / OWN).exists():
+        return _on_own_data(folder)
     if against is not None and against.resolve() == folder.resolve():
         raise WtlError(f"--against {against} is the run itself")
     with _opened(folder, None) as run:
@@ -219,15 +246,15 @@ def data() -> None:
 
 
 @data_app.command(name="inspect")
-def data_inspect(path: Dataset) -> None:
-    """What a dataset holds: episodes by kind, family and split, success, lengths, size."""
+def data_inspect(path: AnyDataset) -> None:
+    """What a dataset holds: episodes by kind, family and split (or by task, if LeRobot wrote it), success, lengths."""
     from rich.console import Console
     from rich.table import Table
 
     from watchtrylearn.data.verify import inspect as summarise
 
     found = summarise(path)
-    table = Table(title=f"{path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
+    table = Table(title=f"{found.path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
     for heading in ("kind", "family", "split", "tasks", "episodes", "success", "diverged", "steps"):
         table.add_column(heading, justify="left" if heading in ("kind", "family", "split") else "right")
     for group in found.groups:
@@ -235,8 +262,10 @@ def data_inspect(path: Dataset) -> None:
         counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
         table.add_row(group.kind, group.family, group.split, *counts, lengths)
     Console().print(table)
-    for sentence in found.skipped:
-        print(f"left out: {sentence}")
+    for name, channel in [*found.header.spec.observation.items(), ("action", found.header.spec.action)]:
+        print(f"{name}: {', '.join(channel.names)}")
+    for sentence in found.notes:
+        print(sentence)
 
 
 @data_app.command(name="verify")
@@ -263,7 +292,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
     "list": list_, "data": data, "reproduce": reproduce,
 }  # fmt: skip
-NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PRETRAINED}"}
+NEEDED = {
+    "--set": "at least one NAME=VALUE",
+    "--data": "at least one dataset",
+    "--pretrained": f"a name, e.g. {PRETRAINED}",
+}
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
@@ -278,6 +311,28 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
     chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")
     return open_run(out, chosen, Display(), skip_bad)
+
+
+def _on_own_data(
+    out: Path,
+    learner: str | None = None,
+    data: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    skip: bool = False,
+) -> None:
+    """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
+    from watchtrylearn.config import override
+    from watchtrylearn.experiments import own_data
+    from watchtrylearn.learners import config_class
+    from watchtrylearn.progress import Display
+
+    if learner is not None:
+        config_class(learner)  # refuses an unknown name
+    chosen = override(own_data.OwnData(), settings, "training on own data") if settings else None
+    with own_data.open_run(out, data, chosen, Display(), skip) as run:
+        if learner is not None:
+            own_data.train(run, learner)
+        own_data.assess(run)
 
 
 def main(argv: list[str] | None = None) -> int:

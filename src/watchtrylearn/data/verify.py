@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from watchtrylearn.data import index, layout
+from watchtrylearn.data.hub import find_dataset
 from watchtrylearn.data.layout import CHECKSUM_PATH, DATA_PATH, EPISODES_PATH, Header, numbered, numbers_in
+from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.parquet import FILE_LIMIT, decode, matrix, scalars
-from watchtrylearn.data.records import Record, episode_of, read_records
+from watchtrylearn.data.records import Record, episode_of, read_records, records_of
 from watchtrylearn.data.store import EpisodeStore, matches_checksum, problems
 from watchtrylearn.files import contained, read_bytes, read_json
 from watchtrylearn.types import WtlError
@@ -191,7 +193,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset holds; ``size`` is bytes on disk, ``skipped`` a sentence for each broken file."""
+    """What a dataset holds; ``size`` is bytes on disk, ``notes`` a sentence for everything that was left out."""
 
     path: Path
     header: Header
@@ -199,22 +201,35 @@ class Summary:
     episodes: int
     steps: int
     size: int
-    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def inspect(path: str | Path) -> Summary:
-    """A summary of the dataset at ``path``, without the episodes of broken files."""
-    store = EpisodeStore.open(path, skip_bad=True)
-    records = sorted(store.records, key=_group_of)
+    """A summary of the dataset at ``path`` (or the one of that Hub name in the local caches), without the episodes of
+    broken files. In datasets that this library did not write, each task counts as a family: its sentence."""
+    root = find_dataset(path)
+    if (root / layout.HEADER).exists() or not (root / layout.INFO).exists():
+        store = EpisodeStore.open(root, skip_bad=True)
+        header, records, skipped = store.header, store.records, tuple(f"left out: {text}" for text in store.skipped)
+        key = _group_of
+    else:
+        found = read_dataset(root, skip_bad=True)
+        header, records, skipped = Header("lerobot", found.spec), records_of(found.episodes, 0, (0, 0)), found.notes
+        key = _task_of
+    records = sorted(records, key=key)
     return Summary(
-        path=store.path,
-        header=store.header,
-        groups=tuple(_group(key, list(members)) for key, members in groupby(records, key=_group_of)),
+        path=root,
+        header=header,
+        groups=tuple(_group(names, list(members)) for names, members in groupby(records, key=key)),
         episodes=len(records),
         steps=sum(record.length for record in records),
-        size=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
-        skipped=tuple(store.skipped),
+        size=sum(file.stat().st_size for file in root.rglob("*") if file.is_file()),
+        notes=skipped,
     )
+
+
+def _task_of(record: Record) -> tuple[str, str, str]:
+    return record.kind, record.task.sentence, record.task.split
 
 
 def _group_of(record: Record) -> tuple[str, str, str]:
