@@ -255,12 +255,14 @@ def data_inspect(path: AnyDataset) -> None:
 
     found = summarise(path)
     table = Table(title=f"{found.path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
-    for heading in ("kind", "family", "split", "tasks", "episodes", "success", "diverged", "steps"):
-        table.add_column(heading, justify="left" if heading in ("kind", "family", "split") else "right")
+    left = ("kind", found.by, "split")
+    for heading in (*left, *(("tasks",) if found.by == "family" else ()), "episodes", "success", "steps"):
+        table.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
     for group in found.groups:
+        success = f"{100 * group.success_rate:.1f} %" + (f", {group.diverged} diverged" if group.diverged else "")
         lengths = f"{group.shortest} to {group.longest}, mean {group.mean_length:.1f}"
-        counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
-        table.add_row(group.kind, group.family, group.split, *counts, lengths)
+        tasks = (str(group.tasks),) if found.by == "family" else ()
+        table.add_row(group.kind, group.family, group.split, *tasks, str(group.episodes), success, lengths)
     Console().print(table)
     for name, channel in [*found.header.spec.observation.items(), ("action", found.header.spec.action)]:
         print(f"{name}: {', '.join(channel.names)}")
@@ -307,6 +309,8 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.progress import Display
 
+    if (out / OWN).exists():
+        raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
     chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")

@@ -193,7 +193,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset holds; ``size`` is bytes on disk, ``notes`` a sentence for everything that was left out."""
+    """What a dataset holds; ``size`` is bytes on disk, ``notes`` a sentence for everything that was left out.
+
+    Groups are by ``"family"``, or by ``"task"`` (then ``family`` is its sentence) where there are no families.
+    """
 
     path: Path
     header: Header
@@ -202,20 +205,21 @@ class Summary:
     steps: int
     size: int
     notes: tuple[str, ...]
+    by: str
 
 
 def inspect(path: str | Path) -> Summary:
     """A summary of the dataset at ``path`` (or the one of that Hub name in the local caches), without the episodes of
-    broken files. In datasets that this library did not write, each task counts as a family: its sentence."""
+    broken files."""
     root = find_dataset(path)
     if (root / layout.HEADER).exists() or not (root / layout.INFO).exists():
         store = EpisodeStore.open(root, skip_bad=True)
         header, records, skipped = store.header, store.records, tuple(f"left out: {text}" for text in store.skipped)
-        key = _group_of
+        by, key = "family", _group_of
     else:
         found = read_dataset(root, skip_bad=True)
         header, records, skipped = Header("lerobot", found.spec), records_of(found.episodes, 0, (0, 0)), found.notes
-        key = _task_of
+        by, key = "task", _task_of
     records = sorted(records, key=key)
     return Summary(
         path=root,
@@ -225,6 +229,7 @@ def inspect(path: str | Path) -> Summary:
         steps=sum(record.length for record in records),
         size=sum(file.stat().st_size for file in root.rglob("*") if file.is_file()),
         notes=skipped,
+        by=by,
     )
 
 

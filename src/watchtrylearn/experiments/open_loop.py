@@ -234,7 +234,7 @@ def _mean(values: Float[np.ndarray, "case"], tasks: Sequence[str], keys: Sequenc
 def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """The result for a terminal: the scaled errors of every line, and for each group the numbers one by one."""
     groups = list(dict.fromkeys(row["group"] for row in document["rows"]))
-    first = Table(title="mean absolute error of the action, in its standard deviations; 95 % intervals over tasks")
+    first = Table(title="error of the action in standard deviations, with 95 % intervals over tasks")
     first.add_column("predicted by")
     for group in groups:
         first.add_column(f"{group}", justify="right")
@@ -246,11 +246,11 @@ def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     first.caption = "; ".join(f"{group}: {GROUPS[group]}" for group in groups)
     yield first
     group = groups[0]
-    second = Table(title=f"mean absolute error of each number in its own unit, {group}")
-    second.add_column("action")
+    second = Table(title=f"error of each number in its own unit: {group}")
+    second.add_column("action", no_wrap=True)
     shown = [row for row in document["rows"] if row["group"] == group]
     for row in shown:
-        second.add_column(label(row), justify="right")
+        second.add_column(label(row), justify="right", overflow="fold")
     for i, number in enumerate(shown[0]["numbers"]):
         second.add_row(number["name"], *(f"{row['numbers'][i]['value']:.3g}" for row in shown))
     yield second

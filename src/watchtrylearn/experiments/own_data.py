@@ -68,10 +68,11 @@ def open_run(
     goes on with its own. Says what it read. Refuses other settings, and datasets that have changed."""
     if (directory / "experiment.json").exists():
         raise WtlError(f"{directory} holds a run in simulation; choose another directory with --out")
-    before, own = _kept(directory / FILE) if (directory / FILE).exists() else (None, OwnData())
+    before = _kept(directory / FILE) if (directory / FILE).exists() else None
     if not names and before is None:
         raise WtlError(f"{directory} holds no run yet; begin one with `wtl train one_shot --data DATASET`")
-    names, chosen = tuple(names) or tuple(before.datasets if before else ()), settings or own
+    names = tuple(names) or tuple(before.datasets if before else ())
+    chosen = settings or from_json(OwnData, before.settings if before else {}, str(directory / FILE))
     datasets = [read_dataset(name, chosen.columns, skip_bad=skip_bad) for name in names]
     for dataset in datasets:
         for text in (f"{dataset.path}: {len(dataset.episodes)} episodes", *dataset.notes):
@@ -84,7 +85,11 @@ def open_run(
         if before is None:
             write_json(directory / FILE, vars(now))
         else:
-            refuse_changes(vars(replace(before, settings=_as_json(own))), vars(now), directory, ["datasets"])
+            refuse_changes(before.settings, now.settings, directory)
+            if before.sha256 != now.sha256:
+                raise WtlError(
+                    f"what is in {', '.join(names)} has changed since {directory} was begun; use another --out"
+                )
         yield Run(directory, names, chosen, spec, split, now.sha256, display)
 
 
@@ -173,9 +178,10 @@ class _Kept:
     held_out: list[str]
 
 
-def _kept(path: Path) -> tuple[_Kept, OwnData]:
+def _kept(path: Path) -> _Kept:
+    """What the run was begun with, all of its settings there."""
     kept = read_typed(path, _Kept)
-    return kept, from_json(OwnData, kept.settings, str(path))
+    return replace(kept, settings=_as_json(from_json(OwnData, kept.settings, str(path))))
 
 
 def _trained(run: Run) -> dict[str, AnyLearner]:
