@@ -127,12 +127,12 @@ def _data(name: str, found: Document) -> str:
 
 
 def _training(name: str, found: Document, meta: Document) -> str:
-    plan, seconds = meta["train"], found["seconds"]
+    plan, seconds, frames = meta["train"], found["seconds"], meta["config"]["sampling"]["frames"]
     versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
     return (
         f"    {found['command']}\n\n"
         f"These are the weights of seed {found['seed']} (of {_listed(found['seeds'])}; results written at commit "
-        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments "
+        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {frames} moments "
         f"each, learning rate {plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on "
         f"{found['machine']['cores']} cores. Written by {versions}."
     )

@@ -20,7 +20,7 @@ ALLOWED = {
     "ops": NOUNS,
     "config": NOUNS,
     "files": NOUNS,
-    "settings": NOUNS,
+    "settings": NOUNS | {"config"},
     "signals": NOUNS,
     "progress": NOUNS,
     "statistics": BASE,

@@ -226,7 +226,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     (["demo", "--preset", "debgu"], "unknown experiment 'debgu'; did you mean 'debug'?"),
     (["demo", "--preset", "debug", "--set", "demos_per_tsk=3"], "did you mean 'demos_per_task'?"),
     (["demo", "--preset", "debug", "--set", "train.bc.stesp=3"], "did you mean 'steps'?"),
-    (["demo", "--preset", "debug", "--set", "scenes=many"], "scenes must be int, got 'many'"),
+    (["demo", "--preset", "debug", "--set", "scenes=many"], 'scenes must be int, got "many"'),
     (["demo", "--preset", "debug", "--set", "net.hidden=64"], "must be a list of int, such as [1, 2], got 64"),
     (["demo", "--preset", "debug", "--set", "suite=tyo"], "unknown suite 'tyo'; did you mean 'toy'?"),
     (["demo", "--preset", "debug", "--set", "net.embedding=falt"], "did you mean 'flat'?"),

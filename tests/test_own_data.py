@@ -16,7 +16,7 @@ from lerobot_arm import NAMES, sentence, write_arm
 from watchtrylearn import cli
 from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.experiments import open_loop
+from watchtrylearn.experiments import open_loop, own_data
 from watchtrylearn.experiments.open_loop import KNOWN, NEW, Case, Constant, Method, Replay, Stay
 from watchtrylearn.experiments.recordings import OwnData, combine, digest, divide
 from watchtrylearn.types import Episode, WtlError
@@ -96,6 +96,14 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path, capsys):
     assert "what is in arm has changed since runs/arm was begun" in refusal(capsys, "train", "bc", "--data", "arm")
 
 
+def test_episodes_too_long_to_lie_side_by_side_are_refused(tmp_path, monkeypatch, capsys):
+    write_arm(tmp_path / "arm")
+    monkeypatch.setattr(own_data, "PADDED_LIMIT", 10_000)
+    told = refusal(capsys, "train", "bc", "--data", "arm", "--set", *SMALL)
+    assert "9 episodes of up to" in told
+    assert "`--set every=3` keeps every third step" in told
+
+
 def test_inspect_says_what_a_lerobot_dataset_holds(tmp_path, capsys):
     write_arm(tmp_path / "lerobot/me/my-arm", success=["yes", "no"] * 8)
     assert wtl("data", "inspect", "me/my-arm") == 0
@@ -133,7 +141,7 @@ def test_the_page_is_true(tmp_path, monkeypatch):
 def test_what_the_demonstration_tells_is_measured(tmp_path):
     """Where nothing but the demonstration tells the task, it helps in new tasks, and another task's misleads."""
     write_arm(tmp_path / "arm", tasks=40, episodes=3, steps=20)
-    small = ["train.steps=250", "train.batch_size=32", "train.frames=8", "net.hidden=[96,96]", "train.threads=1"]
+    small = ["train.steps=250", "train.batch_size=32", "frames=8", "net.hidden=[96,96]", "train.threads=1"]
     more = ["train.learning_rate=0.004", "net.chunk=8", "net.execute=8"]
     assert wtl("train", "one_shot", "--data", "arm", "--set", *small, *more) == 0
     found = document("runs/arm")

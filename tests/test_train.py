@@ -78,6 +78,7 @@ def config(**changes: object) -> TrainConfig:
 def train(directory: Path, train_config: TrainConfig, **options: object) -> tuple[Line, TrainSummary]:
     learner = Line(options.pop("learner", LineConfig()))
     options.setdefault("sample", sample)
+    options.setdefault("data", {"demos": "0123"})
     summary = fit(learner, config=train_config, directory=directory, progress=Display(quiet=True), **options)
     return learner, summary
 
@@ -138,9 +139,9 @@ def test_it_learns_and_exports_what_it_learned(tmp_path: Path) -> None:
     assert summary.loss < 0.05
     assert not learner.training
     meta, tensors = load_model(tmp_path)
-    assert (meta["learner"], meta["config"]) == ("line", {"width": 16, "noise": 0.0})
-    assert Spec.from_json(meta["spec"]) == SPEC
-    again = Line(LineConfig(**meta["config"]))
+    assert (meta.learner, meta.config, meta.data) == ("line", {"width": 16, "noise": 0.0}, {"demos": "0123"})
+    assert Spec.from_json(meta.spec) == SPEC
+    again = Line(LineConfig(**meta.config))
     again.load_state_dict(tensors)
     assert equal(again, learner)
 
@@ -222,7 +223,7 @@ def test_nine_bad_steps_in_a_row_are_survived(tmp_path: Path) -> None:
 def test_ten_bad_steps_in_a_row_stop_it_with_a_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WtlError, match=r"line: loss or gradient was not finite in 10 steps .* up to step 15"):
         train(tmp_path, config(checkpoint_every=0.0), sample=poisoned(lambda k: k >= 5))
-    found = load_latest(tmp_path / "checkpoints")
+    found = load_latest(tmp_path / "checkpoints", dict)
     assert found is not None
     assert found.step <= 14
     assert all(torch.isfinite(t).all() for t in found.tensors.values() if t.is_floating_point())
@@ -324,7 +325,7 @@ def test_the_first_weights_are_those_of_the_first_start(tmp_path: Path) -> None:
         train(tmp_path, config(), should_stop=lambda: True)
     learner = Line(LineConfig())
     nn.init.zeros_(learner.net[0].weight)
-    fit(learner, sample, config(), tmp_path, Display(quiet=True))
+    fit(learner, sample, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     assert equal(learner, train(tmp_path / "calm", config())[0])
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.store import EpisodeStore
     from watchtrylearn.learners import learner_names, load, make_learner
     from watchtrylearn.learners.bc import BCConfig
+    from watchtrylearn.learners.contextual import ContextualConfig
     from watchtrylearn.learners.one_shot import OneShotConfig
     from watchtrylearn.learners.trials_only import TrialsOnlyConfig
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
@@ -56,6 +57,7 @@ _HOME = {
     "load": "learners",
     "make_learner": "learners",
     "BCConfig": "learners.bc",
+    "ContextualConfig": "learners.contextual",
     "OneShotConfig": "learners.one_shot",
     "TrialsOnlyConfig": "learners.trials_only",
     "WatchTryLearnConfig": "learners.watch_try_learn",
@@ -83,8 +85,8 @@ _HOME = {
 
 __version__ = version("watchtrylearn")
 __all__ = [
-    "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
-    "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
+    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeStore", "EpisodeTable",
+    "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
     "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
     "read_lerobot", "rollout", "stack", "suite_names",

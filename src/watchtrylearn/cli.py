@@ -202,7 +202,7 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.config import nearest, override
+    from watchtrylearn.config import nearest
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
@@ -215,7 +215,7 @@ def reproduce(
     if name not in tables:
         raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
     display = Display()
-    chosen = override(experiment(name), settings, f"experiment {name}")
+    chosen = experiment(name, settings)
     if chosen.seed:
         raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
     folder = out or Path("runs") / name
@@ -304,7 +304,6 @@ DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify":
 
 def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:
     """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
-    from watchtrylearn.config import override
     from watchtrylearn.experiments import experiment
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.progress import Display
@@ -313,7 +312,7 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
         raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
-    chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")
+    chosen = None if preset is None else experiment(preset, settings)
     return open_run(out, chosen, Display(), skip_bad)
 
 

@@ -13,11 +13,33 @@ from typing import Any, TypeVar
 from watchtrylearn.types import WtlError
 
 Config = TypeVar("Config")
+EXACT = 2**53  # whole numbers up to this are the same in every reader of JSON, and as floats
+SHOWN = 60  # characters of a value in a sentence
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The known word that ``word`` was probably meant to be."""
-    return difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(word[:SHOWN], known, n=1, cutoff=0.0)[0]
+
+
+def require_within(where: str, config: Any, **bounds: tuple[int | float, int | float]) -> None:
+    """Raise ``WtlError`` unless the named fields (numbers, or tuples of them) lie within their (low, high).
+
+    What is not a number lies nowhere. Configs come from files as well as from people, so sizes have an upper end.
+    """
+    for name, (low, high) in bounds.items():
+        found = getattr(config, name)
+        if not all(low <= value <= high for value in (found if isinstance(found, tuple) else (found,))):
+            raise WtlError(f"{where}{name} must be between {low:,} and {high:,}, got {shortened(found)}")
+
+
+def shortened(value: Any) -> str:
+    """The value as JSON, cut where it is too long for a sentence."""
+    try:
+        text = json.dumps(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists without end
+        return "a value too large to show"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config:
@@ -31,7 +53,7 @@ def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config
     built: dict[str, Any] = {}
     for key, entry in value.items():
         if key not in fields:
-            raise WtlError(f"{where} has no option {key!r}; did you mean {nearest(key, fields)!r}?")
+            raise WtlError(f"{where} has no option {shortened(key)}; did you mean {nearest(key, fields)!r}?")
         built[key] = _field(hints[key], entry, f"{where}.{key}")
     required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in built and _no_default(f)]
     if required:
@@ -58,7 +80,7 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
             raise WtlError(f"{where} has no option {name!r}; did you mean {nearest(last, list(node))!r}?")
         try:
             node[last] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             node[last] = text
     return from_json(type(config), changed, where)
 
@@ -74,7 +96,7 @@ def _enter(node: Any, part: str, where: str) -> Any:
 def _field(hint: Any, entry: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
-            raise WtlError(f"{where} must be a group of options, got {entry!r}")
+            raise WtlError(f"{where} must be a group of options, got {shortened(entry)}")
         return from_json(hint, entry, where)
     return _plain(hint, entry, where)
 
@@ -82,6 +104,8 @@ def _field(hint: Any, entry: Any, where: str) -> Any:
 def _plain(hint: Any, entry: Any, where: str) -> Any:
     """A scalar, a tuple of them, or an optional one; whole numbers pass for floats."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if type(entry) is int and abs(entry) > EXACT:
+        raise WtlError(f"{where} must be {_wanted(hint)} of at most 2**53, got {shortened(entry)}")
     if origin is tuple and isinstance(entry, list | tuple):
         item = arguments[0]
         return tuple(_plain(item, each, where) for each in entry)
@@ -93,7 +117,7 @@ def _plain(hint: Any, entry: Any, where: str) -> Any:
         return float(entry)
     if hint in (int, str, bool) and type(entry) is hint:
         return entry
-    raise WtlError(f"{where} must be {_wanted(hint)}, got {entry!r}")
+    raise WtlError(f"{where} must be {_wanted(hint)}, got {shortened(entry)}")
 
 
 def _wanted(hint: Any) -> str:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, TypeVar
 
 import filelock
@@ -93,7 +94,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are not JSON and are refused."""
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise WtlError(f"cannot write {path}: {error}") from error
     write_atomic(path, text + "\n")
 
@@ -101,10 +102,11 @@ def write_json(path: str | Path, value: Any) -> None:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
+def read_bytes(path: str | Path, limit: int = FILE_LIMIT, size: int | None = None) -> bytes:
     """The content of a regular file of at most ``limit`` bytes; every failure is a ``WtlError`` naming it.
 
-    A symbolic link in the last place of ``path`` is refused; ``contained`` refuses the others.
+    ``size`` is what it must hold, where that is known: it is compared before anything is read. A symbolic link
+    in the last place of ``path`` is refused; ``contained`` refuses the others.
     """
     try:
         handle = os.open(path, _READ)
@@ -114,6 +116,8 @@ def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
                 raise WtlError(f"cannot read {path}: it is not a regular file")
             if found.st_size > limit:
                 raise WtlError(f"refusing to read {path}: {found.st_size} bytes, more than {limit}")
+            if size is not None and found.st_size != size:
+                raise WtlError(f"{path} is damaged: it has {found.st_size} bytes instead of {size}")
             content = file.read(found.st_size + 1)
     except FileNotFoundError as error:
         raise WtlError(f"there is no file {path}") from error
@@ -126,7 +130,7 @@ def read_bytes(path: str | Path, limit: int = FILE_LIMIT) -> bytes:
     return content
 
 
-def read_typed(path: str | Path, kind: type[T], limit: int = JSON_LIMIT) -> T:
+def read_typed(path: str | Path, kind: type[T] | GenericAlias, limit: int = JSON_LIMIT) -> T:
     """The value of type ``kind`` in a JSON file: a dataclass, TypedDict, msgspec Struct or plain annotation.
 
     Nothing is converted: a text is no number, a fraction no integer. A missing, oversized, broken or otherwise
@@ -136,10 +140,11 @@ def read_typed(path: str | Path, kind: type[T], limit: int = JSON_LIMIT) -> T:
     return parse_typed(read_bytes(path, limit), kind, str(path))
 
 
-def parse_typed(content: bytes | str, kind: type[T], where: str) -> T:
+def parse_typed(content: bytes | str, kind: type[T] | GenericAlias, where: str) -> T:
     """``read_typed`` for JSON that is already in memory; ``where`` is what errors call it."""
     try:
-        return msgspec.json.decode(content, type=kind, strict=True)
+        value: T = msgspec.json.decode(content, type=kind, strict=True)
+        return value
     except msgspec.ValidationError as error:
         what, _, place = str(error).replace("`", "").partition(" - at $")
         field = f"{place.strip('.')}: " if place else ""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from watchtrylearn.files import write_atomic
+from watchtrylearn.files import parse_typed, read_bytes, write_atomic
 from watchtrylearn.types import WtlError
 
 FILE = "metrics.jsonl"
+LIMIT = 2**27  # bytes; ``train.MOST_ROWS`` rows have room
+
+MetricRow = dict[str, int | float]
 
 
 class MetricLog:
@@ -61,15 +64,21 @@ class MetricLog:
         self._board.close()
 
 
-def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``, in order; a last line cut short by a crash is left out."""
+def read_metrics(directory: str | Path) -> list[MetricRow]:
+    """The rows of ``metrics.jsonl``, in order, each with its ``step``; none if there is no log.
+
+    A last line cut short by a crash is left out. Raises ``WtlError`` naming file and line of what is not a row.
+    """
     path = Path(directory) / FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows: list[dict[str, Any]] = []
+    lines = read_bytes(path, LIMIT).splitlines() if path.exists() else []
+    rows: list[MetricRow] = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise WtlError(f"{path}, line {number}, is not JSON: {error}") from error
+            rows.append(parse_typed(line, dict[str, int | float], f"{path}, line {number}"))
+        except WtlError:
+            if number < len(lines) or line.endswith(b"}"):
+                raise
+    steps = [row.get("step", math.nan) for row in rows]
+    if not all(isinstance(step, int) for step in steps) or steps != sorted(set(steps)):
+        raise WtlError(f"{path} is not a training log: the steps of its rows are not in order")
     return rows

@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from jaxtyping import Float
 from watchtrylearn.config import nearest
 from watchtrylearn.data import layout
 from watchtrylearn.data.hub import file_in, find_dataset
-from watchtrylearn.data.parquet import FILE_LIMIT, decode, matrix, scalars, texts
+from watchtrylearn.data.lerobot_info import Info, read_info, vectors
+from watchtrylearn.data.parquet import decode, matrix, scalars, texts
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.files import parse_typed, read_bytes
+from watchtrylearn.files import read_bytes
 from watchtrylearn.types import STATE, Channel, Episode, Spec, Task, WtlError
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of numbers in memory
@@ -33,7 +34,6 @@ SHOWN = 5  # episodes named in one note
 
 _log = logging.getLogger(__name__)
 _META = ("episode_index", "length", "data/chunk_index", "data/file_index")
-_NOT_VECTORS = ("video", "image", "string", "language")
 _YES = {"yes", "true", "success", "succeeded", "trial"}
 _NO = {"no", "false", "failure", "failed", "demo"}
 
@@ -43,8 +43,8 @@ class Columns:
     """Where a LeRobot dataset says what it has no columns of its own for.
 
     Each is the name of a column of the steps (``data/``) or of the episodes (``meta/episodes``). Where a name is
-    empty, the first of the names below that the dataset has is taken, and if it has none of them, every episode
-    counts as a successful demonstration in a scene of its own.
+    empty, the first of the names below that the dataset has is taken, and if it has none of them (or the name is
+    "none"), every episode counts as a successful demonstration in a scene of its own.
 
     Attributes:
         success: the yes or no, as true or false, 1 or 0, "success" or "failure" (``next.success``, ``success``).
@@ -58,6 +58,7 @@ class Columns:
     scene: str = ""
 
 
+_NONE = "none"
 _KNOWN = {"success": ("next.success", "success"), "kind": ("kind",), "scene": ("scene_seed",)}
 
 
@@ -137,82 +138,6 @@ def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool) -> Datase
     return Dataset(root, spec, episodes, "scene" in source.told, tuple(notes))
 
 
-# ------------------------------------------------------------------------------------------------ description
-
-
-@dataclass(frozen=True)
-class _Feature:
-    dtype: str
-    shape: list[int] = field(default_factory=list)
-    names: Any = None
-
-
-@dataclass(frozen=True)
-class _Version:
-    codebase_version: Any = None
-
-
-@dataclass(frozen=True)
-class _Info:
-    """What is needed of ``info.json``."""
-
-    fps: int | float
-    features: dict[str, _Feature]
-    data_path: str = layout.DATA_PATH
-    storage_format: str = "parquet"
-
-
-def _info(root: Path) -> _Info:
-    path = root / layout.INFO
-    content = read_bytes(file_in(root, layout.INFO))
-    version = parse_typed(content, _Version, str(path)).codebase_version
-    if not str(version).startswith("v3."):
-        raise WtlError(f"{path}: codebase_version is {version!r}; only LeRobot v3.0 datasets can be read")
-    info = parse_typed(content, _Info, str(path))
-    if info.storage_format != "parquet":
-        raise WtlError(f"{path}: storage_format is {info.storage_format!r}; only Parquet can be read")
-    if not 0 < info.fps < 1e6 or info.fps != int(info.fps):
-        raise WtlError(f"{path}: fps is {info.fps!r}, expected a positive whole number")
-    return info
-
-
-def _channels(features: Mapping[str, _Feature], path: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Column -> names of its numbers, for the action and every observation that is a vector of numbers; and a note
-    for every other observation."""
-    found, left_out = {}, []
-    for key, entry in features.items():
-        if key != "action" and not key.startswith("observation."):
-            continue
-        if entry.dtype in _NOT_VECTORS or len(entry.shape) != 1 or not 1 <= entry.shape[0] <= 10_000:
-            left_out.append(f"left out {key}: {entry.dtype} of shape {entry.shape} is not a vector")
-            continue
-        found[key] = _names(key.removeprefix("observation."), entry.names, entry.shape[0])
-    for key in (f"observation.{STATE}", "action"):
-        if key not in found:
-            known = ", ".join(features) or "none"
-            raise WtlError(f"{path}: the dataset has no vector {key}; its features are {known}")
-    return found, left_out
-
-
-def _names(key: str, names: Any, size: int) -> tuple[str, ...]:
-    """LeRobot's names come as a list, nested ({"motors": [...]}), as name -> position, or not at all."""
-    if isinstance(names, dict) and len(names) == 1 and isinstance(next(iter(names.values())), list):
-        names = next(iter(names.values()))
-    elif isinstance(names, dict) and all(isinstance(position, int) for position in names.values()):
-        names = sorted(names, key=names.__getitem__)
-    if isinstance(names, list) and len(names) == size:
-        return tuple(str(name) for name in names)
-    return tuple(f"{key}_{i}" for i in range(size))
-
-
-def _bounded(names: tuple[str, ...], parts: Sequence[Float[np.ndarray, "_ size"]]) -> Channel:
-    values = np.concatenate(parts).astype(np.float64)
-    values = np.where(np.isfinite(values), values, 0.0)  # reported later, by episode and step
-    low, high = values.min(axis=0), values.max(axis=0)
-    width = np.maximum(high - low, 1e-3)
-    return Channel(names, tuple((low - width).tolist()), tuple((high + width).tolist()))
-
-
 # --------------------------------------------------------------------------------------------------- contents
 
 
@@ -231,7 +156,7 @@ class _Source:
     """A dataset before its steps are read; ``told``: role (success, kind, scene) -> the column that tells it."""
 
     root: Path
-    info: _Info
+    info: Info
     channels: Mapping[str, tuple[str, ...]]
     tasks: Mapping[int, Task]
     rows: Sequence[_Row]
@@ -240,10 +165,10 @@ class _Source:
 
 
 def _describe(root: Path, columns: Columns, suite: str) -> _Source:
-    info = _info(root)
-    channels, notes = _channels(info.features, root / layout.INFO)
+    info = read_info(root)
+    channels, notes = vectors(info.features, root / layout.INFO)
     given = {f.name: str(getattr(columns, f.name)) for f in fields(columns)}
-    wanted = {role: (name,) if name else _KNOWN[role] for role, name in given.items()}
+    wanted = {role: (name,) if name else _KNOWN[role] for role, name in given.items() if name != _NONE}
     rows, of_episodes = _episode_rows(root, {name for names in wanted.values() for name in names})
     known = [*info.features, *of_episodes]
     told: dict[str, str] = {}
@@ -262,7 +187,7 @@ def _describe(root: Path, columns: Columns, suite: str) -> _Source:
 
 
 def _table(root: Path, relative: str, columns: Collection[str] | None = None) -> pa.Table:
-    content = read_bytes(file_in(root, relative), FILE_LIMIT)
+    content = read_bytes(file_in(root, relative))
     return decode(content, root / relative, None if columns is None else list(columns))
 
 
@@ -377,6 +302,14 @@ def _spec(source: _Source, episodes: Sequence[Episode]) -> Spec:
     )
 
 
+def _bounded(names: tuple[str, ...], parts: Sequence[Float[np.ndarray, "_ size"]]) -> Channel:
+    values = np.concatenate(parts).astype(np.float64)
+    values = np.where(np.isfinite(values), values, 0.0)  # reported later, by episode and step
+    low, high = values.min(axis=0), values.max(axis=0)
+    width = np.maximum(high - low, 1e-3)
+    return Channel(names, tuple((low - width).tolist()), tuple((high + width).tolist()))
+
+
 # ----------------------------------------------------------------------------------------------------- values
 
 
@@ -392,8 +325,6 @@ def _vector(table: pa.Table, name: str, size: int, path: Path) -> Float[np.ndarr
     values = matrix(table, name, path)
     if values.shape[1] != size:
         raise WtlError(f"{path}: {name} has {values.shape[1]} numbers, info.json says {size}")
-    if values.dtype.kind not in "biuf":
-        raise WtlError(f"{path}: {name} holds {values.dtype}, not numbers")
     with np.errstate(over="ignore"):  # what becomes infinite is refused later, by episode and step
         return values.astype(np.float32)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn import results
+from watchtrylearn import checkpoint, results
 from watchtrylearn.config import from_json
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.lerobot import read_dataset
@@ -30,6 +30,7 @@ from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
 from watchtrylearn.files import directory_lock, read_typed, write_json
 from watchtrylearn.learners import AnyLearner, config_class, learner_names, load, make_learner
+from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.nn.task_net import TaskNet
@@ -96,7 +97,7 @@ def open_run(
 def train(run: Run, name: str) -> None:
     """Trains learner ``name`` in RUN/name from the training episodes."""
     settings, spec = run.settings, run.spec
-    config = config_class(name)(net=settings.net)
+    net = replace(settings.net, embedding=EMBEDDING) if name == "contextual" else settings.net
     episodes = run.split.train if name in LEARN_FROM_TRIALS else [e for e in run.split.train if e.kind == "demo"]
     if name in LEARN_FROM_TRIALS and not any(e.kind == "trial" for e in episodes):
         raise WtlError(
@@ -104,8 +105,10 @@ def train(run: Run, name: str) -> None:
             "says which column tells trials from demonstrations"
         )
     plan = replace(settings.train, seed=settings.seed)
-    sampling = replace(config.sampling, frames=plan.frames, elsewhere=0.0 if _share_scenes(episodes) else 1.0)
-    pairs = PairIndex(EpisodeTable.of(episodes), sampling)
+    usual = config_class(name)(net=net)
+    elsewhere = 0.0 if _share_scenes(episodes) else 1.0
+    config = replace(usual, sampling=replace(usual.sampling, frames=settings.frames, elsewhere=elsewhere))
+    pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
     size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.observation.values()))
     if size > PADDED_LIMIT:
         raise WtlError(
@@ -115,14 +118,17 @@ def train(run: Run, name: str) -> None:
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
     store = stack(episodes, spec)
     learner = make_learner(name, spec, config, seed=settings.seed)
+    data = {"episodes": run.digest}
     if isinstance(learner, WatchTryLearn):
         learner.start_from(_one_shot(run))
+        data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
     learner.prepare(store)
     summary = fit(
         learner,
         lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
         plan,
         run.directory / name,
+        data,
         run.display,
     )
     say(run.display, f"{name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from watchtrylearn.config import nearest
+from watchtrylearn.config import nearest, require_within
 from watchtrylearn.data.lerobot import Columns, Dataset, part
 from watchtrylearn.experiments.open_loop import KNOWN, NEW, Case
 from watchtrylearn.nn.task_net import NetConfig
@@ -31,6 +31,7 @@ class OwnData:
             same names.
         hold_out: share of the tasks that training does not see; with 0 nothing is held out, nor evaluated.
         test_tasks: the sentences of the tasks to hold out, instead of a share.
+        frames: steps imitated of each training example.
         net, train: the network and the training of every learner.
         seed: of weights, batches, and which tasks are held out.
     """
@@ -40,15 +41,13 @@ class OwnData:
     commands_state: bool | None = None
     hold_out: float = 0.2
     test_tasks: tuple[str, ...] = ()
+    frames: int = 16
     net: NetConfig = field(default_factory=lambda: NetConfig(mixtures=1, chunk=16, execute=8))
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3000, learning_rate=2e-3))
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise WtlError(f"every must be at least 1, got {self.every}")
-        if not 0 <= self.hold_out < 1:
-            raise WtlError(f"hold_out must be a share from 0 to below 1, got {self.hold_out}")
+        require_within("", self, every=(1, 1000), hold_out=(0, 0.95), frames=(1, 1000))
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,8 @@ def _held_out(demos: Mapping[str, Sequence[Episode]], settings: OwnData) -> list
     if len(pairs) < 3:
         raise WtlError(
             f"{len(pairs)} of {len(demos)} tasks have two successful demonstrations or more; to learn what a "
-            "demonstration tells takes two such tasks, and a third one to hold out (`--set hold_out=0` holds none out)"
+            "demonstration tells takes two such tasks, and a third one to hold out (`--set hold_out=0` holds none out, "
+            "`columns.success=none` lets every demonstration count)"
         )
     count = min(max(1, round(settings.hold_out * len(pairs))), len(pairs) - 2)
     drawn = generator("hold out", settings.seed).permutation(len(pairs))[:count]

@@ -13,6 +13,7 @@ RUN/results.json, RUN/report.html
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -26,7 +27,7 @@ from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments import Experiment
-from watchtrylearn.files import directory_lock, read_json, write_json
+from watchtrylearn.files import contained, directory_lock, read_json, write_json
 from watchtrylearn.nn.task_net import TaskNet
 from watchtrylearn.progress import Display
 from watchtrylearn.settings import refuse_changes
@@ -48,22 +49,35 @@ class Run:
     skip_bad: bool = False
 
     def store(self, *parts: str) -> EpisodeStore:
-        """The dataset RUN/parts, made if it does not exist yet."""
-        path = self.directory.joinpath(*parts)
-        if (path / "meta").exists():
-            store = self._opened(path)
-            for sentence in store.skipped:
-                self.display.console.print(f"left out: {sentence}", markup=False)
-            return store
-        # demonstrators may send disturbed commands; what reached the robot is stored too
-        return EpisodeStore.create(path, self.suite.spec, self.suite.name, executed=parts[-1] == "demos")
+        """The dataset RUN/parts, to write to: begun if there is none yet."""
+        store = self.stored(*parts)
+        if store is None:
+            # demonstrators may send disturbed commands; what reached the robot is stored too
+            path, executed = contained(self.directory, "/".join(parts)), parts[-1] == "demos"
+            store = EpisodeStore.create(path, self.suite.spec, self.suite.name, executed)
+        return store
 
-    def _opened(self, path: Path) -> EpisodeStore:
+    def stored(self, *parts: str) -> EpisodeStore | None:
+        """The dataset RUN/parts if there is one. Looking creates nothing."""
+        path = contained(self.directory, "/".join(parts))
+        if not EpisodeStore.exists(path):
+            return None
         try:
-            return EpisodeStore.open(path, self.suite.spec, self.skip_bad)
+            store = EpisodeStore.open(path, self.suite.spec, self.skip_bad, self.suite.name)
         except WtlError as error:
-            again = "remove that folder to make it again" if "evaluation" in path.parts else "--skip-bad leaves it out"
-            raise WtlError(f"{error} ({again})") from error
+            raise WtlError(f"{error}{self._advice(path)}") from error
+        for sentence in store.skipped:
+            self.display.console.print(f"left out: {sentence}", markup=False)
+        return store
+
+    def _advice(self, path: Path) -> str:
+        """What to do about a dataset that cannot be opened, where there is something to do."""
+        if "evaluation" in path.relative_to(self.directory).parts:
+            return " (remove that folder to make it again)"
+        with contextlib.suppress(WtlError):
+            EpisodeStore.open(path, self.suite.spec, True, self.suite.name)
+            return " (--skip-bad leaves it out)"
+        return ""
 
     def note_seconds(self, step: str, seconds: float) -> None:
         """Adds to the wall time of a step (a continued step's sessions add up)."""

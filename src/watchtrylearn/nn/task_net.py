@@ -9,8 +9,6 @@ from the episode itself (what it came nearest to), so both factors are trained b
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
+from watchtrylearn.config import SHOWN, nearest, require_within
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
@@ -33,6 +32,7 @@ from watchtrylearn.types import (
     WtlError,
 )
 
+MOST_LAYERS = 100
 EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
 AUTO = "auto"
 
@@ -69,18 +69,26 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         if self.embedding not in (AUTO, *EMBEDDINGS):
-            near = difflib.get_close_matches(self.embedding, (AUTO, *EMBEDDINGS), n=1, cutoff=0.0)[0]
-            raise WtlError(f"unknown embedding {self.embedding!r}; did you mean {near!r}?")
-        for name in ("code", "width", "layers", "frames", "mixtures", "chunk", *(["hidden"] if self.hidden else [])):
-            value = getattr(self, name)
-            if min(value) < 1 if isinstance(value, tuple) else value < 1:
-                raise WtlError(f"net.{name} must be at least 1, got {value}")
+            near = nearest(self.embedding, (AUTO, *EMBEDDINGS))
+            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; did you mean {near!r}?")
+        require_within(
+            "net.",
+            self,
+            code=(1, 4096),
+            width=(1, 4096),
+            layers=(1, MOST_LAYERS),
+            frames=(1, 1000),
+            hidden=(1, 16384),
+            mixtures=(1, 1000),
+            chunk=(1, 1000),
+            target_weight=(0, 1e9),
+        )
+        if len(self.hidden) > MOST_LAYERS:
+            raise WtlError(f"net.hidden must have at most {MOST_LAYERS} layers, got {len(self.hidden)}")
         if self.width % HEADS or self.code % 2:
             raise WtlError(
                 f"net.width must be a multiple of {HEADS} and net.code of 2, got {self.width} and {self.code}"
             )
-        if not 0 <= self.target_weight < math.inf:
-            raise WtlError(f"net.target_weight must be a number of at least 0, got {self.target_weight}")
         if not 1 <= self.execute <= self.chunk:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 
