@@ -362,7 +362,7 @@ def _require_vacant(path: Path) -> None:
     was interrupted leaves, and hidden files do no harm."""
     for top in ("meta", "data", "videos"):
         for folder, _, names in os.walk(path / top):
-            for name in names:
+            for name in sorted(names):
                 if not name.startswith("."):
                     there = Path(folder, name).relative_to(path)
                     raise WtlError(
