@@ -379,3 +379,22 @@ def test_broken_files_are_left_out_on_request(tmp_path: Path) -> None:
     found = read_dataset(root, skip_bad=True)
     assert len(found.episodes) == 11
     assert "file-001.parquet is not a readable Parquet file" in found.notes[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 26, 35])  # 26 and 35: pyarrow would end the process
+def test_damage_to_any_byte_ends_in_episodes_or_one_sentence(tmp_path: Path, seed: int) -> None:
+    root = write_arm(tmp_path / "arm", tasks=3, episodes=2, steps=8, success=["yes"] * 6)
+    rng = np.random.default_rng(seed)
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "stats.json"]
+    for _ in range(40):
+        path = files[rng.integers(len(files))]
+        sound = path.read_bytes()
+        damaged = bytearray(sound)
+        for place in rng.integers(len(sound), size=rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(sound))] if rng.random() < 0.1 else damaged)
+        try:
+            assert all(len(e) == len(e.observation["state"]) for e in read_dataset(root).episodes)
+        except WtlError as error:
+            assert "\n" not in str(error)
+        path.write_bytes(sound)
