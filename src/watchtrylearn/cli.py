@@ -40,6 +40,10 @@ Learner = Annotated[
     tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+AnyDataset = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(metavar="PATH", help="A folder, or a Hub name that is in the local cache."),
+]
 Processes = Annotated[
     int | None,
     tyro.conf.arg(
@@ -50,6 +54,7 @@ Processes = Annotated[
 DEMO = Path("runs/demo")
 TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
 CLOSED_PIPE = 141  # the exit status of who writes where nobody reads: 128 + SIGPIPE
+OWN = "own_data.json"  # in a run directory: it is one on recordings from elsewhere
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
 
@@ -98,14 +103,34 @@ def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> N
 
 
 @app.command
-def train(learner: Learner, out: Out = DEMO, skip_bad: SkipBad = False) -> None:
-    """Train a learner from the run's demonstrations and trials.
+def train(
+    learner: Learner,
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="The run directory; runs/demo unless given, or runs/DATASET.")
+    ] = None,
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="DATASET...", help="LeRobot v3.0 datasets to learn from: folders, or cached Hub names."),
+    ] = (),
+    settings: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="set", help="With --data: options, e.g. every=3 train.steps=500; see docs/your-data.md."),
+    ] = (),
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a learner from the run's demonstrations and trials, or with --data from recordings of your own.
 
-    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER.
+    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER. With --data,
+    some tasks are held out, and RUN/results.json says how well their actions are predicted after one demonstration.
     """
+    folder = out or (Path("runs") / Path(data[0]).name if data else DEMO)
+    if data or (folder / OWN).exists():
+        return _on_own_data(folder, learner, data, settings, skip_bad)
+    if settings:
+        raise WtlError("--set needs --data here; the settings of an experiment are given when it begins")
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None, (), skip_bad) as run:
+    with _opened(folder, None, (), skip_bad) as run:
         main_job.learn(run, learner)
 
 
@@ -153,6 +178,8 @@ def evaluate(
     from watchtrylearn.experiments import main_job
 
     folder = out or DEMO
+    if against is None and (folder / OWN).exists():
+        return _on_own_data(folder)
     if against is not None and against.resolve() == folder.resolve():
         raise WtlError(f"--against {against} is the run itself")
     with _opened(folder, None) as run:
@@ -233,24 +260,28 @@ def data() -> None:
 
 
 @data_app.command(name="inspect")
-def data_inspect(path: Dataset) -> None:
-    """What a dataset holds: episodes by kind, family and split, success, lengths, size."""
+def data_inspect(path: AnyDataset) -> None:
+    """What a dataset holds: episodes by kind, family and split (or by task, if LeRobot wrote it), success, lengths."""
     from rich.table import Table
 
     from watchtrylearn.data.verify import inspect as summarise
     from watchtrylearn.progress import PipedConsole
 
     found = summarise(path)
-    table = Table(title=f"{path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
-    for heading in ("kind", "family", "split", "tasks", "episodes", "success", "diverged", "steps"):
-        table.add_column(heading, justify="left" if heading in ("kind", "family", "split") else "right")
+    table = Table(title=f"{found.path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
+    left = ("kind", found.by, "split")
+    for heading in (*left, *(("tasks",) if found.by == "family" else ()), "episodes", "success", "steps"):
+        table.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
     for group in found.groups:
+        success = f"{100 * group.success_rate:.1f} %" + (f", {group.diverged} diverged" if group.diverged else "")
         lengths = f"{group.shortest} to {group.longest}, mean {group.mean_length:.1f}"
-        counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
-        table.add_row(group.kind, group.family, group.split, *counts, lengths)
+        tasks = (str(group.tasks),) if found.by == "family" else ()
+        table.add_row(group.kind, group.family, group.split, *tasks, str(group.episodes), success, lengths)
     PipedConsole().print(table)
-    for sentence in found.skipped:
-        print(f"left out: {sentence}")
+    for name, channel in [*found.header.spec.observation.items(), ("action", found.header.spec.action)]:
+        print(f"{name}: {', '.join(channel.names)}")
+    for sentence in found.notes:
+        print(sentence)
 
 
 @data_app.command(name="verify")
@@ -277,7 +308,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
     "list": list_, "data": data, "reproduce": reproduce,
 }  # fmt: skip
-NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PRETRAINED}"}
+NEEDED = {
+    "--set": "at least one NAME=VALUE",
+    "--data": "at least one dataset",
+    "--pretrained": f"a name, e.g. {PRETRAINED}",
+}
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
@@ -297,10 +332,34 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.progress import Display
 
+    if (out / OWN).exists():
+        raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
     chosen = None if preset is None else experiment(preset, settings)
     return open_run(out, chosen, Display(), skip_bad)
+
+
+def _on_own_data(
+    out: Path,
+    learner: str | None = None,
+    data: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    skip: bool = False,
+) -> None:
+    """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
+    from watchtrylearn.config import override
+    from watchtrylearn.experiments import own_data
+    from watchtrylearn.learners import config_class
+    from watchtrylearn.progress import Display
+
+    if learner is not None:
+        config_class(learner)  # refuses an unknown name
+    chosen = override(own_data.OwnData(), settings, "training on own data") if settings else None
+    with own_data.open_run(out, data, chosen, Display(), skip) as run:
+        if learner is not None:
+            own_data.train(run, learner)
+        own_data.assess(run)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,6 +70,7 @@ def _decode(
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
             _require_columns(file.schema_arrow, schema, later, path)
+            _probe(file)
             _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in set(columns)]
@@ -105,6 +106,13 @@ def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
         lists = found.id == wanted.id and getattr(found, "list_size", None) == size
         return bool(lists and found.value_type == wanted.value_type)
     return bool(found == wanted)
+
+
+def _probe(file: pq.ParquetFile) -> None:
+    """Reads a row of every row group. Of some damage to what a file says of its columns (their level histograms),
+    pyarrow raises nothing when it is asked for the description, as ``_bound`` does, but ends the process."""
+    for group in range(file.metadata.num_row_groups):
+        next(file.iter_batches(batch_size=1, row_groups=[group]), None)
 
 
 def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> None:

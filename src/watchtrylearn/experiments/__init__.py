@@ -129,7 +129,7 @@ EXPERIMENTS = (
         demos_per_task=8,
         trials_per_demo=3,
         blind_trials_per_demo=2,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
@@ -148,7 +148,7 @@ EXPERIMENTS = (
         trials_per_demo=3,
         blind_trials_per_demo=3,
         demos=(0.0, 3.0, 1.0),
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=3000,
@@ -166,7 +166,7 @@ EXPERIMENTS = (
         summary="how much data it takes: success against training tasks and demonstrations of each",
         suite="tabletop",
         trials_per_demo=3,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
@@ -207,7 +207,7 @@ EXPERIMENTS = (
         trials_per_demo=2,
         blind_trials_per_demo=1,
         frames=4,
-        net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
+        net=NetConfig(embedding="object", width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=3e-3),
             bc=300,
