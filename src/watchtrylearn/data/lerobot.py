@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from watchtrylearn.errors import suggestion
 from watchtrylearn.data import layout
 from watchtrylearn.data.hub import file_in, find_dataset
 from watchtrylearn.data.lerobot_info import Info, read_info, vectors
 from watchtrylearn.data.parquet import decode, matrix, scalars, texts
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.errors import suggestion
 from watchtrylearn.files import read_bytes
 from watchtrylearn.types import STATE, Channel, Episode, Spec, Task, WtlError
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from watchtrylearn.config import nearest, require_within
+from watchtrylearn.config import require_within
 from watchtrylearn.data.lerobot import Columns, Dataset, part
+from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.open_loop import KNOWN, NEW, Case
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.ops.random import generator
