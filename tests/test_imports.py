@@ -26,6 +26,7 @@ ALLOWED = {
     "statistics": BASE,
     "checkpoint": BASE,
     "metrics": BASE,
+    "documents": BASE,
     "weights": BASE,
     "data": BASE,
     "suites": BASE,

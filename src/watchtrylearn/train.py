@@ -64,7 +64,8 @@ class TrainConfig:
         checkpoint_every: seconds between checkpoints.
         log_every: steps between rows of the log; a row is the mean over the steps since the row before.
         seed: of everything random in training.
-        threads: torch threads; 0 leaves torch's choice. The last bit of a result may depend on it.
+        threads: torch threads; 0 leaves torch's choice. Two threads wait for each other whenever another program uses
+            a core, and small networks gain little from them. The last bit of a result may depend on it.
     """
 
     steps: int = 2000
@@ -78,7 +79,7 @@ class TrainConfig:
     checkpoint_every: float = 30.0
     log_every: int = 20
     seed: int = 0
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "clip_norm"):

@@ -44,24 +44,22 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def decode(content: bytes, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in the bytes of a Parquet file of any origin that came from ``path``; absent columns are left out."""
-    return _decode(content, path, columns)
+    return _decode(content, path, columns, None)
 
 
-def decode_as(content: bytes, path: Path, schema: pa.Schema, optional: Sequence[str] = ()) -> pa.Table:
+def decode_as(content: bytes, path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> pa.Table:
     """The columns of ``schema`` in the bytes of one of this library's Parquet files, which came from ``path``.
 
-    ``optional`` ones may be absent. Texts come as dictionaries, which take no more memory than they do on the disk.
-    Raises ``WtlError`` if the file is damaged, holds other columns or types, or unfolds to more than its size allows.
+    Those named in ``later`` came to the format later: an older file lacks them, and then so does the table.
+
+    Texts come as dictionaries, which take no more memory than they do on the disk. Raises ``WtlError`` if the file
+    is damaged, holds other columns or types, or unfolds to more than its size allows.
     """
-    return _decode(content, path, schema.names, schema, optional)
+    return _decode(content, path, schema.names, schema, later)
 
 
 def _decode(
-    content: bytes,
-    path: Path,
-    columns: Sequence[str] | None,
-    schema: pa.Schema | None = None,
-    optional: Sequence[str] = (),
+    content: bytes, path: Path, columns: Sequence[str] | None, schema: pa.Schema | None, later: Sequence[str] = ()
 ) -> pa.Table:
     texts = [] if schema is None else [field.name for field in schema if field.type == pa.string()]
     try:
@@ -71,7 +69,9 @@ def _decode(
             thrift_string_size_limit=_THRIFT_LIMIT,
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
-            _require_columns(file.schema_arrow, schema, optional, path)
+            _require_columns(file.schema_arrow, schema, later, path)
+            _bound_groups(file.metadata, len(content), path)
+            _probe(file)
             _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in set(columns)]
@@ -84,13 +84,13 @@ def _decode(
         raise WtlError(f"{path} is not a readable Parquet file: {cause[:200]}") from error
 
 
-def _require_columns(found: pa.Schema, wanted: pa.Schema | None, optional: Sequence[str], path: Path) -> None:
+def _require_columns(found: pa.Schema, wanted: pa.Schema | None, later: Sequence[str], path: Path) -> None:
     twice = [name for name, count in Counter(found.names).items() if count > 1]
     if twice:
         raise WtlError(f"{path} has the column {twice[0]!r} twice")
     for field in wanted or ():
         if field.name not in found.names:
-            if field.name in optional:
+            if field.name in later:
                 continue
             raise WtlError(f"{path} has no column {field.name!r}")
         kind = found.field(field.name).type
@@ -109,6 +109,28 @@ def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(found == wanted)
 
 
+def _bound_groups(metadata: Any, size: int, path: Path) -> None:
+    """The part of ``_bound`` that needs no description of any column, and so comes before ``_probe``."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    _require_room(sum(group.total_byte_size for group in groups), size, path)
+    _require_room(metadata.num_columns * max(metadata.num_rows, sum(group.num_rows for group in groups)), size, path)
+
+
+def _require_room(memory: int, size: int, path: Path) -> None:
+    if memory > min(FREE + UNFOLDING * size, 4 * FILE_LIMIT):
+        raise WtlError(
+            f"refusing to read {path}: its {size} bytes claim to hold {memory}; "
+            "if it is honest, store fewer episodes at once"
+        )
+
+
+def _probe(file: pq.ParquetFile) -> None:
+    """Reads a row of every row group. Of some damage to what a file says of its columns (their level histograms),
+    pyarrow raises nothing when it is asked for the description, as ``_bound`` does, but ends the process."""
+    for group in range(file.metadata.num_row_groups):
+        next(file.iter_batches(batch_size=1, row_groups=[group]), None)
+
+
 def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> None:
     """Refuses a file that would take much more memory than disk, judging by what it says of itself."""
     memory = unfolded = 0
@@ -122,11 +144,7 @@ def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> Non
                 raise WtlError(f"refusing to read {path}: it claims a negative size")
             memory += max(chunk.num_values, group.num_rows) * _WIDTHS.get(chunk.physical_type, 64)
             unfolded += chunk.total_uncompressed_size
-    if max(memory, unfolded) > min(FREE + UNFOLDING * size, 4 * FILE_LIMIT):
-        raise WtlError(
-            f"refusing to read {path}: its {size} bytes claim to hold {max(memory, unfolded)}; "
-            "if it is honest, store fewer episodes at once"
-        )
+    _require_room(max(memory, unfolded), size, path)
 
 
 def _require_honest_pages(content: bytes, metadata: Any, columns: Sequence[str] | None, path: Path) -> None:

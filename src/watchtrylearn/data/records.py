@@ -40,6 +40,7 @@ EPISODES = pa.schema(  # what is read of meta/episodes
         ("terms_json", pa.string()),
     ]
 )
+LATER = ("terminated",)  # columns that older datasets lack
 _BYTES_PER_ROW = 8  # on the disk, at least: an episode's numbers and statistics take a hundred times that
 
 
@@ -222,7 +223,7 @@ def read_records(content: bytes, file: int, path: Path) -> list[Record]:
 
     Whatever is wrong with it is a ``WtlError`` naming file, field and, where there is one, episode.
     """
-    table = decode_as(content, path, EPISODES, optional=("terminated",))  # which datasets of version 0.1 lack
+    table = decode_as(content, path, EPISODES, LATER)
     if table.num_rows > 1000 + len(content) // _BYTES_PER_ROW:
         raise WtlError(f"refusing to read {path}: its {len(content)} bytes claim to hold {table.num_rows} episodes")
     columns: dict[str, list[Any]] = {

@@ -6,7 +6,6 @@ know about it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from watchtrylearn.errors import suggestion
 from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def make_suite(name: str) -> DemonstratingSuite: ...
 def make_suite(name: str) -> DemonstratingSuite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
     if name not in _SUITES:
-        near = difflib.get_close_matches(name, _SUITES, n=1, cutoff=0.0)[0]
-        raise WtlError(f"unknown suite {name!r}; did you mean {near!r}? (known: {', '.join(suite_names())})")
+        raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
         module = importlib.import_module(_SUITES[name])
     except ModuleNotFoundError as error:
