@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +20,9 @@ from hypothesis import strategies as st
 
 from data_episodes import SPEC, make_episode, same
 from watchtrylearn import cli
-from watchtrylearn.data import layout
+from watchtrylearn.data import layout, parquet
 from watchtrylearn.data.layout import Checksum
+from watchtrylearn.data.pages import require_honest
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.types import WtlError
 
@@ -64,22 +67,26 @@ def wtl(*arguments: str) -> tuple[int, str]:
 def look_at(path: Path, honest: bool) -> str:
     """Every way of reading the dataset ends in one of two ways; ``honest``: wrong data would be noticed."""
     ends = []
-    for arguments in (["inspect"], ["verify"], ["verify", "--rebuild"]):
+    for skip_bad, *arguments in [
+        (True, "verify"),
+        (False, "inspect"),
+        (False, "verify", "--rebuild"),
+        (True, "inspect"),
+    ]:
+        try:
+            store = EpisodeStore.open(path, skip_bad=skip_bad)
+            found = {record.index: store.read([record.index]) for record in store.records}
+            store.digest()
+        except WtlError as error:
+            assert "\n" not in str(error)
+            found = {}
+        for number, episodes in found.items():
+            assert not honest or all(same(episode, EPISODES[number]) for episode in episodes)
+            assert not any(episode.problems(SPEC) for episode in episodes if not episode.diverged)
         status, said = wtl(arguments[0], str(path), *arguments[1:])
         assert status in (0, 2), arguments
         assert not said or (said.startswith("wtl: ") and said.count("\n") == 1), said
         ends.append(str(status))
-        for skip_bad in (False, True):
-            try:
-                store = EpisodeStore.open(path, skip_bad=skip_bad)
-                found = {record.index: store.read([record.index]) for record in store.records}
-                store.digest()
-            except WtlError as error:
-                assert "\n" not in str(error)
-                continue
-            for number, episodes in found.items():
-                assert not honest or all(same(episode, EPISODES[number]) for episode in episodes)
-                assert not any(episode.problems(SPEC) for episode in episodes if not episode.diverged)
     return " ".join(ends)
 
 
@@ -242,19 +249,174 @@ DAMAGES: dict[str, tuple[Callable[[st.DrawFn, Path], None], list[str]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("vouched", [False, True])
 @settings(
-    max_examples=int(os.environ.get("WTL_FUZZ", "12")), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=int(os.environ.get("WTL_FUZZ", "8")), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_damage_of_any_kind_ends_in_a_sentence(sound: Path, damage: str, vouched: bool, data: st.DataObject) -> None:
+def test_damage_of_any_kind_ends_in_a_sentence(sound: Path, damage: str, data: st.DataObject) -> None:
     spoil, names = DAMAGES[damage]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset"
         shutil.copytree(sound, path)
         name = data.draw(st.sampled_from(names))
         spoil(data.draw, path / name)
+        vouched = data.draw(st.booleans())
         if vouched:
             with contextlib.suppress(OSError):
                 vouch(path)
         event(f"{name}: {look_at(path, honest=not vouched)}")
+
+
+# ------------------------------------------------------------------------------------------------- named cases
+
+
+@pytest.mark.parametrize(
+    "name", ["meta", "data", "meta/episodes", "meta/checksums", "data/chunk-000", layout.HEADER, DATA]
+)
+@pytest.mark.parametrize("dangling", [False, True])
+def test_links_are_not_followed(dataset: Path, tmp_path: Path, name: str, dangling: bool) -> None:
+    outside = tmp_path / "outside"
+    (dataset / name).rename(outside)
+    before = {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()}
+    (dataset / name).symlink_to("nowhere" if dangling else outside)
+    assert wtl("verify", str(dataset))[0] == 2
+    assert wtl("inspect", str(dataset))[0] in (0, 2)
+    assert wtl("verify", str(dataset), "--rebuild")[0] == 2
+    with contextlib.suppress(WtlError):
+        EpisodeStore.open_or_create(dataset, SPEC).append([make_episode(9)])
+    assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
+    assert not (dataset / "nowhere").exists()
+
+
+def test_nothing_is_put_aside_through_a_link(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (dataset / layout.QUARANTINE).symlink_to(tmp_path / "outside")
+    orphan = dataset / layout.numbered(layout.DATA_PATH, 2)
+    orphan.write_bytes(b"half a file")
+    EpisodeStore.open(dataset)
+    with pytest.raises(WtlError, match="quarantine is a symbolic link"):
+        EpisodeStore.open(dataset).append([make_episode(9)])
+    assert orphan.exists()
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_derived_file_that_is_a_link_is_not_written_through(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (dataset / layout.INFO).unlink()
+    (dataset / layout.INFO).symlink_to(tmp_path / "precious")
+    assert len(EpisodeStore.open(dataset).read()) == 4
+    wtl("verify", str(dataset), "--rebuild")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def unfolding(rows: int, names: dict[str, pa.DataType], text: str = "") -> pa.Table:
+    """A table of one row, again and again."""
+    columns = {}
+    for name, kind in names.items():
+        size = kind.list_size if pa.types.is_fixed_size_list(kind) else 1
+        if kind == pa.string():
+            columns[name] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text]))
+            continue
+        flat = pa.array(np.zeros(rows * size), kind if size == 1 else kind.value_type)
+        columns[name] = flat if size == 1 else pa.FixedSizeListArray.from_arrays(flat, size)
+    return pa.table(columns)
+
+
+def test_a_small_file_that_unfolds_to_gigabytes_is_refused(dataset: Path) -> None:
+    names = {name: pa.float32() for name in ("next.reward", "timestamp")}
+    pq.write_table(unfolding(2**25, names), dataset / DATA, row_group_size=2**25)
+    assert (dataset / DATA).stat().st_size < 2**18
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(WtlError, match=r"has no column 'observation.state'"):
+        parquet.decode_as(
+            (dataset / DATA).read_bytes(), dataset / DATA, pa.schema([("observation.state", pa.float32())])
+        )
+    with pytest.raises(WtlError, match=rf"refusing to read .* claim to hold {2**28}"):
+        parquet.decode_as((dataset / DATA).read_bytes(), dataset / DATA, pa.schema(list(names.items())))
+    vouch(dataset)
+    assert wtl("inspect", str(dataset))[0] == 0
+    assert wtl("verify", str(dataset))[0] == 2
+    assert pa.default_memory_pool().max_memory() == before
+
+
+def test_a_text_that_is_repeated_takes_its_memory_once(tmp_path: Path) -> None:
+    path, names = tmp_path / "texts.parquet", {"task_json": pa.string()}
+    pq.write_table(unfolding(100_000, names, text="x" * 2**20), path)
+    assert path.stat().st_size < 2**18
+    before = pa.default_memory_pool().bytes_allocated()
+    table = parquet.decode_as(path.read_bytes(), path, pa.schema(list(names.items())))
+    assert pa.default_memory_pool().bytes_allocated() - before < 2**23
+    assert len(set(map(id, parquet.texts(table, "task_json", path)))) == 1
+
+
+def test_pages_that_claim_more_than_the_file_says_are_refused(dataset: Path) -> None:
+    content = (dataset / ROWS).read_bytes()
+    group = pq.read_metadata(dataset / ROWS).row_group(0)
+    told = (
+        "num_values",
+        "total_uncompressed_size",
+        "total_compressed_size",
+        "data_page_offset",
+        "dictionary_page_offset",
+    )
+    for place in range(group.num_columns):
+        chunk = {name: getattr(group.column(place), name) for name in told}
+        require_honest(content, SimpleNamespace(**chunk), "rows")
+        for name, few in [("num_values", chunk["num_values"] - 1), ("total_uncompressed_size", 1)]:
+            with pytest.raises(WtlError, match=r"^rows: its pages claim to hold more than the file says"):
+                require_honest(content, SimpleNamespace(**{**chunk, name: few}), "rows")
+        for wrong in ({"data_page_offset": -1}, {"total_compressed_size": 2**40}):
+            with pytest.raises(WtlError, match="pages are not in the file"):
+                require_honest(content, SimpleNamespace(**{**chunk, **wrong}), "rows")
+        with contextlib.suppress(WtlError):
+            require_honest(bytes(len(content)), SimpleNamespace(**chunk), "rows")
+            raise AssertionError("zeros are no header")
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "brotli"])
+def test_other_compressions_are_refused(dataset: Path, compression: str) -> None:
+    pq.write_table(pq.read_table(dataset / DATA), dataset / DATA, compression=compression)
+    vouch(dataset)
+    with pytest.raises(WtlError, match=f"compressed with {compression.upper()}"):
+        EpisodeStore.open(dataset).read()
+
+
+def test_numbers_of_files_are_no_ranges(dataset: Path) -> None:
+    far = dataset / layout.numbered(layout.EPISODES_PATH, 999_999_999_999)
+    far.parent.mkdir()
+    shutil.copy(dataset / ROWS, far)
+    (far.parent.with_name("chunk-0000")).mkdir()
+    shutil.copy(dataset / ROWS, far.parent.with_name("chunk-0000") / "file-001.parquet")
+    assert wtl("verify", str(dataset))[0] == 2
+    store = EpisodeStore.open(dataset, skip_bad=True)
+    assert "nor the 999999999996 after it" in store.skipped[0]
+    assert len(store) == 4
+
+
+def test_a_big_json_file_is_not_built(dataset: Path) -> None:
+    (dataset / layout.INFO).write_bytes(b"[" + b"[]," * 2**23 + b"0]")
+    (dataset / SUMS).write_bytes(b'{"data": [' + b"[]," * 2**23 + b"0]}")
+    with pytest.raises(WtlError, match=rf"refusing to read .*: {(dataset / SUMS).stat().st_size} bytes, more than"):
+        EpisodeStore.open(dataset)
+    assert len(EpisodeStore.open(dataset, skip_bad=True)) == 2
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("next.done", pa.int64()), ("action", pa.list_(pa.float32(), 3))])
+def test_skip_bad_goes_on_after_a_wrong_type(dataset: Path, name: str, wrong: pa.DataType) -> None:
+    table = pq.read_table(dataset / DATA)
+    place = table.column_names.index(name)
+    zeros = unfolding(table.num_rows, {name: wrong}).column(0)
+    pq.write_table(table.set_column(place, name, zeros), dataset / DATA)
+    vouch(dataset)
+    with pytest.raises(WtlError, match=rf"file-001\.parquet: {name} holds .*, expected"):
+        EpisodeStore.open(dataset).read()
+    store = EpisodeStore.open(dataset, skip_bad=True)
+    assert all(same(a, b) for a, b in zip(store.read(), EPISODES[:2], strict=True))
+    assert len(store.skipped) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(dataset: Path) -> None:
+    shutil.rmtree(dataset / "meta/episodes")
+    (dataset / "meta/episodes").write_bytes(b"")
+    with pytest.raises(WtlError, match=r"cannot read .*meta/episodes: Not a directory"):
+        EpisodeStore.open(dataset)

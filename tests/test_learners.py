@@ -213,7 +213,7 @@ def test_mistakes_in_a_configuration_name_the_right_word():
     with pytest.raises(WtlError, match="between 1 and chunk"):
         NetConfig(chunk=2, execute=3)
     with pytest.raises(WtlError, match="use 'flat'"):
-        TaskNet(SMALL, replace(SUITE.spec, entities=0))
+        TaskNet(replace(SMALL, embedding="object"), replace(SUITE.spec, entities=0))
     with pytest.raises(WtlError, match=r"contextual embeds by 'last_frame' alone; net.embedding is 'flat'"):
         ContextualConfig(net=replace(SMALL, embedding="flat"))
 
@@ -239,6 +239,13 @@ def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, tr
         with pytest.raises(WtlError, match="nothing can be learned from trials"):
             PairIndex(EpisodeTable.of(demos), config_class(name)().sampling)
         PairIndex(EpisodeTable.of(demos + trials), config_class(name)().sampling)
+
+
+def test_the_embedding_is_chosen_by_what_the_data_have():
+    assert TaskNet(SMALL, SUITE.spec).config.embedding == "object"
+    assert TaskNet(SMALL, replace(SUITE.spec, entities=0)).config.embedding == "flat"
+    robot_alone = replace(SUITE.spec, observation={STATE: SUITE.spec.observation[STATE]}, entities=0, position=0)
+    assert TaskNet(SMALL, robot_alone).config.embedding == "flat"
 
 
 def test_a_policy_refuses_other_worlds_than_it_was_made_for(demos):

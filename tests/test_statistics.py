@@ -21,7 +21,7 @@ from watchtrylearn.statistics import (
 )
 from watchtrylearn.types import WtlError
 
-coverage = script("coverage")
+coverage = script("interval_coverage")
 NORMAL = float(norm.ppf(0.975))
 
 

@@ -1,14 +1,17 @@
 """Training: two routes to the same weights, and the same weights whatever happens on the way."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -164,6 +167,90 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     events.Reload()
     logged = [(event.step, event.value) for event in events.Scalars("loss")]
     assert logged == [(row["step"], pytest.approx(row["loss"])) for row in read_metrics(tmp_path)]
+
+
+class Recorder(ModuleType):
+    """Stands in for a tracker: what it was given, in order, and how it was begun."""
+
+    def __init__(self) -> None:
+        super().__init__("trackio")
+        self.begun: list[dict[str, object]] = []
+        self.rows: list[dict[str, float]] = []
+        self.finished = 0
+
+    def init(self, **options: object) -> None:
+        self.begun.append(options)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.rows.append({"step": step, **values})
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
+    monkeypatch.setitem(sys.modules, "trackio", found)
+    monkeypatch.setenv("WTL_TRACKER", "trackio")
+    return found
+
+
+def test_a_tracker_has_the_same_numbers_each_step_once_although_training_crashed(
+    tmp_path: Path, tracker: Recorder
+) -> None:
+    calls = itertools.count()
+
+    def crash(rng: np.random.Generator) -> Batch:
+        if next(calls) == 35:
+            raise RuntimeError("power cut")
+        return sample(rng)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(Line(LineConfig()), crash, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+    train(tmp_path, config())
+    assert tracker.rows == read_metrics(tmp_path)
+    assert {tuple(o.items()) for o in tracker.begun} == {tuple(tracker.begun[0].items())}  # one run, resumed
+    assert tracker.begun[0]["resume"] == "allow"
+    before = len(tracker.rows)
+    train(tmp_path, config())
+    assert len(tracker.rows) == before  # a finished run is left alone
+
+
+def test_a_tracker_asked_for_later_gets_what_was_before(
+    tmp_path: Path, tracker: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WTL_TRACKER")
+    with pytest.raises(Interrupted):
+        train(tmp_path, config(), should_stop=lambda: True)
+    monkeypatch.setenv("WTL_TRACKER", "trackio")
+    train(tmp_path, config())
+    assert tracker.rows == read_metrics(tmp_path)
+
+
+def test_a_tracker_that_fails_does_not_stop_training(
+    tmp_path: Path, tracker: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(values: dict[str, float], step: int) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tracker, "log", fail)
+    train(tmp_path, config())
+    assert "trackio took no more numbers (no network); training goes on" in caplog.text
+    assert read_metrics(tmp_path)[-1]["step"] == config().steps
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("trackoi", "did you mean 'trackio'?"), ("wandb", r"pip install 'watchtrylearn\[wandb\]'")],
+)
+def test_a_tracker_that_is_not_there_is_said_before_training(
+    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setenv("WTL_TRACKER", name)
+    with pytest.raises(WtlError, match=sentence):
+        train(tmp_path, config())
 
 
 def test_it_leaves_torch_as_it_was(tmp_path: Path) -> None:

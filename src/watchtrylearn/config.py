@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from watchtrylearn.types import WtlError
+from watchtrylearn.errors import WtlError, suggestion
 
 Config = TypeVar("Config")
 EXACT = 2**53  # whole numbers up to this are the same in every reader of JSON, and as floats
 SHOWN = 60  # characters of a value in a sentence
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The known word that ``word`` was probably meant to be."""
-    return difflib.get_close_matches(word[:SHOWN], known, n=1, cutoff=0.0)[0]
 
 
 def require_within(where: str, config: Any, **bounds: tuple[int | float, int | float]) -> None:
@@ -53,7 +47,7 @@ def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config
     built: dict[str, Any] = {}
     for key, entry in value.items():
         if key not in fields:
-            raise WtlError(f"{where} has no option {shortened(key)}; did you mean {nearest(key, fields)!r}?")
+            raise WtlError(f"{where} has no option {shortened(key)}; {suggestion(key, fields)}")
         built[key] = _field(hints[key], entry, f"{where}.{key}")
     required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in built and _no_default(f)]
     if required:
@@ -77,7 +71,7 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
         for part in path:
             node = _enter(node, part, where)
         if last not in node:
-            raise WtlError(f"{where} has no option {name!r}; did you mean {nearest(last, list(node))!r}?")
+            raise WtlError(f"{where} has no option {name!r}; {suggestion(last, node)}")
         try:
             node[last] = json.loads(text)
         except (ValueError, RecursionError):
@@ -88,8 +82,7 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
 def _enter(node: Any, part: str, where: str) -> Any:
     if not isinstance(node, dict) or part not in node:
         known = list(node) if isinstance(node, dict) else []
-        hint = f"; did you mean {nearest(part, known)!r}?" if known else ""
-        raise WtlError(f"{where} has no option {part!r}{hint}")
+        raise WtlError(f"{where} has no option {part!r}" + (f"; {suggestion(part, known)}" if known else ""))
     return node[part]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,20 @@ _REFRESH = 0.1  # seconds between updates of a bar: one per step would cost more
 _LINES = 15.0  # seconds between lines where there is no terminal
 
 
+class PipedConsole(Console):
+    """A console whose reader may go away (``wtl demo 2>&1 | head``).
+
+    Where a closed pipe ends nothing but a listing, ``BrokenPipeError`` says so. On stderr, where progress is shown, it
+    is a request to stop like SIGTERM, if anybody listens to that: the step is finished and saved first.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        if not (self.stderr and callable(signal.getsignal(signal.SIGTERM))):
+            raise BrokenPipeError
+        signal.raise_signal(signal.SIGTERM)
+
+
 @runtime_checkable
 class Advance(Protocol):
     """``advance(count, note)``: ``count`` more are done; ``note`` is a short text, say the loss."""
@@ -46,7 +61,7 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=True, quiet=quiet)
+        self.console = console or PipedConsole(stderr=True, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -14,7 +14,12 @@ One interval for each kind of number, all with Student's t for the number of clu
 - means of returns, and ratios (``mean_interval``, ``ratio_interval``): Student's interval, on the side of the longer
   tail with the correction of Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations".
 
-Measured by ``python benchmarks/coverage.py``: COVERAGE_TEXT
+Measured (``python benchmarks/interval_coverage.py``, which names the populations): with 10, 16 or 40 tasks the 95 %
+intervals of rates cover 94.3 % or more in each of 36 populations (tasks alike, spread, all or none, mostly at 97 % with
+a few at 50 %) and 97 to 98 % on average, those of differences 94.8 % or more, those of returns and ratios 94.2 % or
+more. What no interval can know is a kind of task that was not met: where one task in ten is 50 points off and all
+others are alike, the worst is 85 % (16 tasks, 72 scenes each). Looking again while scenes are added raises false alarms
+from at most 4 % in one look to 12 % in nine.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -337,7 +336,7 @@ class Context:
             if isinstance(given, Episode):
                 raise WtlError(f"a context's {name} are a list of episodes, not one episode: Context({name}=[episode])")
             if not isinstance(given, Sequence) or not all(isinstance(each, Episode) for each in given):
-                raise WtlError(f"a context's {name} are a list of episodes, not {reprlib.repr(given)}")
+                raise WtlError(f"a context's {name} are a list of episodes, not {given!r:.80}")
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""

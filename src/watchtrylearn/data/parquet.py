@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
+from watchtrylearn.data.pages import require_honest
 from watchtrylearn.files import FILE_LIMIT, read_bytes
 from watchtrylearn.types import WtlError
 
@@ -69,9 +70,11 @@ def _decode(
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
             _require_columns(file.schema_arrow, schema, later, path)
+            _probe(file)
             _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in set(columns)]
+            _require_honest_pages(content, file.metadata, columns, path)
             table = file.read(columns=columns)
             table.validate(full=True)
             return table
@@ -105,6 +108,13 @@ def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(found == wanted)
 
 
+def _probe(file: pq.ParquetFile) -> None:
+    """Reads a row of every row group. Of some damage to what a file says of its columns (their level histograms),
+    pyarrow raises nothing when it is asked for the description, as ``_bound`` does, but ends the process."""
+    for group in range(file.metadata.num_row_groups):
+        next(file.iter_batches(batch_size=1, row_groups=[group]), None)
+
+
 def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> None:
     """Refuses a file that would take much more memory than disk, judging by what it says of itself."""
     memory = unfolded = 0
@@ -123,6 +133,15 @@ def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> Non
             f"refusing to read {path}: its {size} bytes claim to hold {max(memory, unfolded)}; "
             "if it is honest, store fewer episodes at once"
         )
+
+
+def _require_honest_pages(content: bytes, metadata: Any, columns: Sequence[str] | None, path: Path) -> None:
+    wanted = None if columns is None else tuple(f"{name}." for name in columns)
+    for number in range(metadata.num_row_groups):
+        for place in range(metadata.num_columns):
+            chunk = metadata.row_group(number).column(place)
+            if wanted is None or f"{chunk.path_in_schema}.".startswith(wanted):  # of a list, NAME.list.element
+                require_honest(content, chunk, f"refusing to read {path}: {chunk.path_in_schema}")
 
 
 # ------------------------------------------------------------------------------------------------- columns

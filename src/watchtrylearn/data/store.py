@@ -358,10 +358,16 @@ def _through_link(root: Path, folder: Path) -> bool:
 
 
 def _require_vacant(path: Path) -> None:
-    """Refuses a folder that holds someone's episodes, though no header of ours."""
-    for name in (layout.INFO, layout.TASKS, layout.STATS, "meta/episodes", "data", "videos"):
-        if os.path.lexists(path / name):
-            raise WtlError(f"{path} holds {name} but no {layout.HEADER}: it is another program's dataset, or damaged")
+    """Refuses a folder that holds someone's data, though no header of ours. Empty folders, which a ``create`` that
+    was interrupted leaves, and hidden files do no harm."""
+    for top in ("meta", "data", "videos"):
+        for folder, _, names in os.walk(path / top):
+            for name in sorted(names):
+                if not name.startswith("."):
+                    there = Path(folder, name).relative_to(path)
+                    raise WtlError(
+                        f"{path} holds {there} but no {layout.HEADER}: it is another program's dataset, or damaged"
+                    )
 
 
 def _next(last: Record | None) -> tuple[int, int]:

@@ -12,8 +12,10 @@ import numpy as np
 
 from watchtrylearn.data import index, layout
 from watchtrylearn.data.adopt import adopt
+from watchtrylearn.data.hub import find_dataset
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Checksum, Checksums, Header, numbered, numbers_in
-from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, rows_of
+from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, records_of, rows_of
 from watchtrylearn.data.soundness import problems
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.files import contained, read_bytes
@@ -206,7 +208,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset holds; ``size`` is bytes on disk, ``skipped`` a sentence for each broken file."""
+    """What a dataset holds; ``size`` is bytes on disk, ``notes`` a sentence for everything that was left out.
+
+    Groups are by ``"family"``, or by ``"task"`` (then ``family`` is its sentence) where there are no families.
+    """
 
     path: Path
     header: Header
@@ -214,22 +219,37 @@ class Summary:
     episodes: int
     steps: int
     size: int
-    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    by: str
 
 
 def inspect(path: str | Path) -> Summary:
-    """A summary of the dataset at ``path``, without the episodes of broken files."""
-    store = EpisodeStore.open(path, skip_bad=True)
-    records = sorted(store.records, key=_group_of)
+    """A summary of the dataset at ``path`` (or the one of that Hub name in the local caches), without the episodes of
+    broken files."""
+    root = find_dataset(path)
+    if (root / layout.HEADER).exists() or not (root / layout.INFO).exists():
+        store = EpisodeStore.open(root, skip_bad=True)
+        header, records, skipped = store.header, store.records, tuple(f"left out: {text}" for text in store.skipped)
+        by, key = "family", _group_of
+    else:
+        found = read_dataset(root, skip_bad=True)
+        header, records, skipped = Header("lerobot", found.spec), records_of(found.episodes, 0, (0, 0)), found.notes
+        by, key = "task", _task_of
+    records = sorted(records, key=key)
     return Summary(
-        path=store.path,
-        header=store.header,
-        groups=tuple(_group(key, list(members)) for key, members in groupby(records, key=_group_of)),
+        path=root,
+        header=header,
+        groups=tuple(_group(names, list(members)) for names, members in groupby(records, key=key)),
         episodes=len(records),
         steps=sum(record.length for record in records),
-        size=_size(store.path),
-        skipped=tuple(store.skipped),
+        size=_size(root),
+        notes=skipped,
+        by=by,
     )
+
+
+def _task_of(record: Record) -> tuple[str, str, str]:
+    return record.kind, record.task.sentence, record.task.split
 
 
 def _size(root: Path) -> int:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from watchtrylearn.config import nearest, override, require_within
+from watchtrylearn.config import override, require_within
+from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import AnyConfig, config_class, learner_names
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
@@ -128,7 +129,7 @@ EXPERIMENTS = (
         demos_per_task=8,
         trials_per_demo=3,
         blind_trials_per_demo=2,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
@@ -147,7 +148,7 @@ EXPERIMENTS = (
         trials_per_demo=3,
         blind_trials_per_demo=3,
         demos=(0.0, 3.0, 1.0),
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=3000,
@@ -165,7 +166,7 @@ EXPERIMENTS = (
         summary="how much data it takes: success against training tasks and demonstrations of each",
         suite="tabletop",
         trials_per_demo=3,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
@@ -206,7 +207,7 @@ EXPERIMENTS = (
         trials_per_demo=2,
         blind_trials_per_demo=1,
         frames=4,
-        net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
+        net=NetConfig(embedding="object", width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
             TrainConfig(batch_size=64, learning_rate=3e-3),
             bc=300,
@@ -228,7 +229,7 @@ def experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
     """
     known = {e.name: e for e in EXPERIMENTS}
     if name not in known:
-        raise WtlError(f"unknown experiment {name!r}; did you mean {nearest(name, list(known))!r}?")
+        raise WtlError(f"unknown experiment {name!r}; {suggestion(name, known)}")
     chosen = override(known[name], settings, f"experiment {name}")
     if chosen.name != name:
         raise WtlError(f"the name of experiment {name} cannot be set: it says which experiment was changed")

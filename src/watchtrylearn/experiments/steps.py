@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from watchtrylearn import checkpoint
-from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore, Refused
+from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_typed, write_json
 from watchtrylearn.learners import AnyLearner, learner_names, load, make_learner
@@ -183,8 +183,7 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
     the expert's episode in that very scene can be imitated afterwards.
     """
     if explorer not in EXPLORERS:
-        near = nearest(explorer, list(EXPLORERS))
-        raise WtlError(f"unknown trial policy {explorer!r}; did you mean {near!r}? (known: {', '.join(EXPLORERS)})")
+        raise WtlError(f"unknown trial policy {explorer!r}; {suggestion(explorer, EXPLORERS)}")
     demos = _required(run, "demos").read()
     repeats = getattr(run.experiment, EXPLORERS[explorer])
     learner = trained(run, explorer)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from watchtrylearn import checkpoint
-from watchtrylearn.config import from_json, nearest
+from watchtrylearn.config import from_json
+from watchtrylearn.errors import suggestion
 from watchtrylearn.learners.bc import BC, BCConfig
 from watchtrylearn.learners.contextual import Contextual, ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
@@ -87,8 +88,5 @@ def load(path: str | Path) -> AnyLearner:
 
 def _entry(name: str) -> tuple[Any, Any]:
     if name not in _LEARNERS:
-        known = ", ".join(_LEARNERS)
-        raise WtlError(
-            f"unknown learner {name[:60]!r}; did you mean {nearest(name, list(_LEARNERS))!r}? (known: {known})"
-        )
+        raise WtlError(f"unknown learner {name[:60]!r}; {suggestion(name, _LEARNERS)}")
     return _LEARNERS[name]

@@ -1,6 +1,5 @@
 """Acting with a ``TaskNet``: decide the target once, then carry out chunks of actions."""
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -76,7 +75,7 @@ def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
         raise WtlError("a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))")
     wrong = [each for each in context if not isinstance(each, Context)]
     if wrong:
-        raise WtlError(f"a learner adapts to contexts, not to {reprlib.repr(wrong[0])}: adapt(Context(demos=[...]))")
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt(Context(demos=[...]))")
     return context
 
 

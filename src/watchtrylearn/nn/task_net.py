@@ -10,13 +10,14 @@ from the episode itself (what it came nearest to), so both factors are trained b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from watchtrylearn.config import SHOWN, nearest, require_within
+from watchtrylearn.config import SHOWN, require_within
+from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
@@ -34,6 +35,7 @@ from watchtrylearn.types import (
 
 MOST_LAYERS = 100
 EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class NetConfig:
     Attributes:
         embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target),
             ``"flat"`` (the authors' temporal convolutions), ``"transitions"`` (of the trials, the authors' in their toy
-            problem) or ``"last_frame"`` (of the demonstration, no trials).
+            problem), ``"last_frame"`` (of the demonstration, no trials), or ``"auto"``: ``"object"`` where the spec
+            lists entities and says what their positions are, ``"flat"`` elsewhere.
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
@@ -54,7 +57,7 @@ class NetConfig:
         target_weight: weight of the target's cross-entropy beside the actions' likelihood.
     """
 
-    embedding: str = "object"
+    embedding: str = AUTO
     code: int = 64
     width: int = 96
     layers: int = 2
@@ -66,9 +69,9 @@ class NetConfig:
     target_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.embedding not in EMBEDDINGS:
-            near = nearest(self.embedding, EMBEDDINGS)
-            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; did you mean {near!r}?")
+        known = (AUTO, *EMBEDDINGS)
+        if self.embedding not in known:
+            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; {suggestion(self.embedding, known)}")
         require_within(
             "net.",
             self,
@@ -96,6 +99,8 @@ class TaskNet(nn.Module):
 
     def __init__(self, config: NetConfig, spec: Spec) -> None:
         super().__init__()
+        if config.embedding == AUTO:
+            config = replace(config, embedding="object" if spec.entities and spec.position else "flat")
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
         self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))

@@ -6,17 +6,22 @@ know about it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+from watchtrylearn.errors import suggestion
 from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
+
+if TYPE_CHECKING:
+    from watchtrylearn.suites.reacher import Reacher
+    from watchtrylearn.suites.tabletop import Tabletop
+    from watchtrylearn.suites.toy import Toy
 
 
 @runtime_checkable
@@ -70,11 +75,18 @@ def suite_names() -> list[str]:
     return sorted(_SUITES)
 
 
+@overload
+def make_suite(name: Literal["tabletop"]) -> Tabletop: ...
+@overload
+def make_suite(name: Literal["reacher"]) -> Reacher: ...
+@overload
+def make_suite(name: Literal["toy"]) -> Toy: ...
+@overload
+def make_suite(name: str) -> DemonstratingSuite: ...
 def make_suite(name: str) -> DemonstratingSuite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
     if name not in _SUITES:
-        near = difflib.get_close_matches(name, _SUITES, n=1, cutoff=0.0)[0]
-        raise WtlError(f"unknown suite {name!r}; did you mean {near!r}? (known: {', '.join(suite_names())})")
+        raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
         module = importlib.import_module(_SUITES[name])
     except ModuleNotFoundError as error:

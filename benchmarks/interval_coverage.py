@@ -1,10 +1,10 @@
 """How often do the 95 % intervals hold the truth, and how often does looking again find what is not there?
 
-usage: python benchmarks/coverage.py [REPEATS]
+usage: python benchmarks/interval_coverage.py [REPEATS]
 
-Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints for
-each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
-alarms of comparing two equally good methods once and nine times. The numbers in the documentation are of 4000 repeats.
+Simulates evaluations of many kinds (``RATES``, ``PAIRS``, ``RETURNS``) whose true means are known, and counts. Prints
+for each kind of interval and number of tasks the coverage in all populations together and in the worst, then the false
+alarms of comparing two equally good methods once and several times. The documentation's numbers are of 4000 repeats.
 """
 
 import sys
