@@ -118,7 +118,7 @@ def changed(text: str, place: tuple[Any, ...], new: str) -> str:
     return json.dumps(document, indent=2).replace('"@@here@@"', new)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_of_any_file_may_be_any_other(
     data: st.DataObject, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -132,7 +132,7 @@ def test_any_value_of_any_file_may_be_any_other(
     run_and_judge(name, finished, work, capsys)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_byte_of_any_file_may_be_any_other(
     data: st.DataObject, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
