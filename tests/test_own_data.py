@@ -104,6 +104,10 @@ def test_episodes_too_long_to_lie_side_by_side_are_refused(tmp_path, monkeypatch
     assert "`--set every=3` keeps every third step" in told
 
 
+def test_the_command_line_knows_a_run_on_own_data_by_its_file():
+    assert cli.OWN == own_data.FILE
+
+
 def test_inspect_says_what_a_lerobot_dataset_holds(tmp_path, capsys):
     write_arm(tmp_path / "lerobot/me/my-arm", success=["yes", "no"] * 8)
     assert wtl("data", "inspect", "me/my-arm") == 0
