@@ -134,7 +134,7 @@ def test_a_rate_outside_the_published_interval_is_called_so(here, folder, monkey
 
 def test_the_demo_shows_every_scene_and_counts_them_all(here, monkeypatch, capsys):
     monkeypatch.setattr(shipped, "DEMO_TASKS", 4)
-    monkeypatch.setattr(shipped, "DEMO_CLIPS", 1)
+    monkeypatch.setattr(shipped, "CLIPS", 1)
     assert cli.main(["demo", "--pretrained"]) == 0
     told = capsys.readouterr().err
     lines = [line for line in told.splitlines() if "  trial: " in line]

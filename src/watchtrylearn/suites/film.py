@@ -78,13 +78,15 @@ def film(
         renderer = Renderer(
             scene.model, fields, camera=CAMERA, width=width, height=height, samples=samples, steady=True
         )
-        images = renderer.images(seen.qpos, seen.mocap_pos)
-        if on_clip:
-            on_clip()
-        return images
+        return renderer.images(seen.qpos, seen.mocap_pos)
 
+    clips = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(clip, replays))
+        for images in pool.map(clip, replays):
+            clips.append(images)
+            if on_clip:
+                on_clip()
+    return clips
 
 
 def replay(suite: Tabletop, episodes: Sequence[Episode]) -> list[Replay]:

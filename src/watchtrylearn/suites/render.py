@@ -389,8 +389,8 @@ def encode_video(frames: UInt8[np.ndarray, "time height width 3"], fps: int) -> 
         return path.read_bytes()
 
 
-def encode_png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """One image as a PNG file."""
+def encode_jpeg(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """One image as a JPEG file."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="png", optimize=True)
+    Image.fromarray(image).save(buffer, format="jpeg", quality=85, optimize=True)
     return buffer.getvalue()
