@@ -1,13 +1,13 @@
 "use strict";
 // Each story (demonstration, trial, retrial) plays in sequence, one story at a time: the first that is well in view.
 (() => {
-  const HOLD = 1300;  // ms that the end of an act, and with it the answer, stays
+  const HOLD = 1300;  // ms that the end of an act, and with it the answer, stays; the last one twice as long
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const pause = document.getElementById("pause");
   const stories = [...document.querySelectorAll(".story")].map(element => ({
     element,
     acts: [...element.querySelectorAll(".act")],
-    buttons: [...element.querySelectorAll(".chapters button")],
+    buttons: [...element.querySelectorAll(".chapter")],
     now: 0,
     timer: 0,
   }));
@@ -40,7 +40,8 @@
   };
   const told = story => {
     story.acts[story.now].classList.add("told");
-    story.timer = setTimeout(begin, HOLD, story, (story.now + 1) % story.acts.length);
+    const next = (story.now + 1) % story.acts.length;
+    story.timer = setTimeout(begin, next ? HOLD : 2 * HOLD, story, next);
   };
   const settle = () => {
     const next = paused ? null : stories.find(story => seen.has(story.element) && !story.element.hidden) ?? null;

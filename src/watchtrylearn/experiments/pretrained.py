@@ -50,6 +50,18 @@ def demo(name: str, out: Path | None, display: Display) -> None:
 
     Which tasks and scenes is a matter of their numbers alone, and all of them count.
     """
+    with demo_run(name, out, display) as run:
+        made = attempts(run)
+        document = _assessed(run, f"wtl demo --pretrained {name}", made)
+        _tell(display, *story(made, run))
+        display.console.print(tables.table(document))
+        _tell(display, *summary(made, run))
+        main_job.show(run)  # filming takes the longest, and by now everything else is told
+
+
+@contextmanager
+def demo_run(name: str, out: Path | None, display: Display) -> Iterator[Run]:
+    """The run of ``demo``, opened: the weights, and a few test tasks."""
     _, experiment = _shipped(name)
     few = replace(
         experiment,
@@ -61,12 +73,7 @@ def demo(name: str, out: Path | None, display: Display) -> None:
         gallery=CLIPS,
     )
     with _opened(name, few, out, display) as run:
-        made = attempts(run)
-        document = _assessed(run, f"wtl demo --pretrained {name}", made)
-        _tell(display, *story(made, run))
-        display.console.print(tables.table(document))
-        _tell(display, *summary(made, run))
-        main_job.show(run)  # filming takes the longest, and by now everything else is told
+        yield run
 
 
 # --------------------------------------------------------------------------------------------------- the run
