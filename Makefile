@@ -1,10 +1,13 @@
-# Everything runs in .venv, which is made on first use and again when the dependencies change.
+# Everything runs in .venv, which is made on first use and again when the dependencies change: first what running needs,
+# then, for the targets that check the code, the tools for that beside it.
 
 PYTHON ?= python3
 PYTEST ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clip smoke clean
@@ -14,11 +17,12 @@ help: ## list the targets
 
 demo: $(READY) ## watch, try, learn: from nothing to a table and runs/demo/report.html
 	$(BIN)/wtl demo
+	@echo "for more: source $(VENV)/bin/activate, then wtl --help"
 
 test: check ## check, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-check: $(READY) ## format, lint, types
+check: $(TOOLS) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -41,5 +45,9 @@ $(READY): pyproject.toml constraints.txt
 	  echo "watchtrylearn needs Python 3.11 or newer, and $(PYTHON) is not; choose one with: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV), which takes a minute or two the first time"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim,dev]'
+	$(PIP) -e '.[sim]'
+	@touch $@
+
+$(TOOLS): $(READY)
+	$(PIP) -e '.[sim,dev]'
 	@touch $@

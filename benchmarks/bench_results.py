@@ -3,11 +3,12 @@
 python benchmarks/bench_results.py [FILE ...]
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from watchtrylearn.documents import read_document
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +24,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 def main(files: list[Path]) -> None:
     for file in files:
-        print(summary(json.loads(file.read_text())))
+        print(summary(read_document(file)))
 
 
 if __name__ == "__main__":

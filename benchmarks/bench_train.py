@@ -101,7 +101,7 @@ class Turns:
 
 def compare(name: str, steps: int, threads: int) -> bool:
     """Print both ratios for one learner; are they within the limits?"""
-    config = TrainConfig(steps=steps, batch_size=64, frames=16, threads=threads)
+    config = TrainConfig(steps=steps, batch_size=64, threads=threads)
     data = episodes(tasks=32)
     learner, twin = (make_learner(name, spec()) for _ in range(2))
     pairs, store = PairIndex(EpisodeTable.of(data), learner.config.sampling), stack(data, spec())
@@ -110,7 +110,7 @@ def compare(name: str, steps: int, threads: int) -> bool:
         each.train()
     turns = Turns(lambda rng: gather(store, pairs.sample(rng, config.batch_size)), Plain(twin, config))
     with tempfile.TemporaryDirectory() as directory:
-        fit(learner, turns, config, directory, Display(quiet=True))
+        fit(learner, turns, config, directory, {}, Display(quiet=True))
     drawing, by_hand, library = (float(np.median(t[5:])) for t in (turns.drawing, turns.by_hand, turns.library))
     share = by_hand / (library + drawing)
     print(

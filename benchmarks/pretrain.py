@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from watchtrylearn import checkpoint, results, tables
+from watchtrylearn.documents import read_document
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments import steps
 from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
 from watchtrylearn.experiments.run import Run, as_json, open_run
-from watchtrylearn.files import read_json, write_atomic, write_json
+from watchtrylearn.files import read_typed, write_atomic, write_json
 from watchtrylearn.progress import Display
 from watchtrylearn.weights import FOLDER, RESULTS
 
 Document = Mapping[str, Any]
 
 CARD = "README.md"
-KEPT = ("experiment", "command", "commit", "seeds", "machine", "versions", "comparisons")  # of the published document
+KEPT = (  # of the published document
+    "experiment", "command", "commit", "seeds", "machine", "versions", "interval", "comparisons"
+)  # fmt: skip
 WHAT = {
     "one_shot": """\
 One-shot imitation: watch one demonstration of a task that was not in the training set, and do the same in another
@@ -45,14 +48,16 @@ LIMITS = """\
 
 def main(run_folder: Path, published: Path, folder: Path = FOLDER) -> None:
     """Writes the folder of the experiment's name below ``folder``, in place of one that is there."""
-    document = read_json(published)
+    document = read_document(published)
     with open_run(run_folder, None, Display()) as run:
         found = collect(run, document)
         target = folder / run.experiment.name
         shutil.rmtree(target, ignore_errors=True)
         for name in LEARNERS:
             checkpoint.copy_model(run_folder / name, target / name)
-            write_atomic(target / name / CARD, card(name, found, read_json(target / name / "model.json")))
+            write_atomic(
+                target / name / CARD, card(name, found, read_typed(target / name / "model.json", dict[str, Any]))
+            )
     write_json(target / RESULTS, found)
 
 
@@ -68,7 +73,7 @@ def collect(run: Run, document: Document) -> dict[str, Any]:
     if scenes != [row["n"] * len(document["seeds"]) for row in own if _is_total(row)]:
         raise WtlError(f"{run.directory} was not evaluated in the scenes of the published results")
     return {
-        **{name: document[name] for name in KEPT},
+        **{name: document[name] for name in KEPT if name in document},
         "seed": run.experiment.seed,
         "config": as_json(run.experiment),
         "data": steps.counts(run),
@@ -127,12 +132,12 @@ def _data(name: str, found: Document) -> str:
 
 
 def _training(name: str, found: Document, meta: Document) -> str:
-    plan, seconds = meta["train"], found["seconds"]
+    plan, seconds, frames = meta["train"], found["seconds"], meta["config"]["sampling"]["frames"]
     versions = ", ".join(f"{package} {number}" for package, number in meta["versions"].items())
     return (
         f"    {found['command']}\n\n"
         f"These are the weights of seed {found['seed']} (of {_listed(found['seeds'])}; results written at commit "
-        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {plan['frames']} moments "
+        f"{found['commit']}): {plan['steps']:,} steps of {plan['batch_size']} episodes at {frames} moments "
         f"each, learning rate {plan['learning_rate']:g}, {seconds[f'train {name}'] / 60:.1f} minutes on "
         f"{found['machine']['cores']} cores. Written by {versions}."
     )
@@ -143,8 +148,8 @@ def _results(name: str, found: Document) -> str:
     seeds = _listed(found["seeds"])
     test = next(row for row in own if _is_total(row))
     text = [
-        f"Success in % in {test['n']} scenes of {test['tasks']} test tasks, with 95 % intervals over tasks, beside the "
-        "best that is possible there. In the column *conflict* are only the scenes where the two readings of the "
+        f"Success in % in {test['n']} scenes of {test['tasks']} test tasks, with {tables.intervals(found)}, beside "
+        "the best that is possible there. In the column *conflict* are only the scenes where the two readings of the "
         "demonstration disagree.",
         f"As published, seeds {seeds} together:\n\n{tables.markdown({**found, 'rows': published})}",
         f"These weights alone, seed {found['seed']}:\n\n{tables.markdown({**found, 'rows': own})}",

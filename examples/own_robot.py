@@ -169,36 +169,39 @@ def main(directory: Path, steps: int = 350) -> dict[str, list[float]]:
     demos = stored(directory / "demos", lambda: suite.demonstrations(tasks, seeds))  # watch
 
     one_shot: Any = wtl.make_learner("one_shot", SPEC, wtl.OneShotConfig(NET))
-    train(one_shot, demos, steps, directory / "one_shot")
+    train(one_shot, [demos], steps, directory / "one_shot")
 
+    shown = demos.read()
     elsewhere = [i - seed + (seed + 4) % SCENES for i, seed in enumerate(seeds)]  # the same task, another scene
-    contexts = [wtl.Context(demos=[demos[i]]) for i in elsewhere]
+    contexts = [wtl.Context(demos=[shown[i]]) for i in elsewhere]
     explorer, worlds = one_shot.explore(contexts), suite.worlds(tasks, seeds)
     trials = stored(directory / "trials", lambda: wtl.rollout(explorer, worlds))  # try
 
     learner: Any = wtl.make_learner("watch_try_learn", SPEC, wtl.WatchTryLearnConfig(NET))
     learner.start_from(one_shot)
-    train(learner, demos + trials, steps, directory / "watch_try_learn")  # learn
+    train(learner, [demos, trials], steps, directory / "watch_try_learn")  # learn
 
     scenes = test_scenes(suite)
     return {method.name: success(method, suite, scenes) for method in (one_shot, learner)}
 
 
-def stored(path: Path, make: Callable[[], Sequence[wtl.Episode]]) -> list[wtl.Episode]:
+def stored(path: Path, make: Callable[[], Sequence[wtl.Episode]]) -> wtl.EpisodeStore:
     """The dataset at ``path``, made first if need be: a second start goes on where the first stopped."""
     with wtl.EpisodeStore.open_or_create(path, SPEC, suite=ArmSuite.name) as store:
         if not len(store):
             store.append(make())
-        return store.read()
+    return store
 
 
-def train(learner: Any, episodes: Sequence[wtl.Episode], steps: int, directory: Path) -> None:
-    """Meta-trains ``learner`` on (context, episode to imitate) pairs drawn from ``episodes``."""
+def train(learner: Any, data: Sequence[wtl.EpisodeStore], steps: int, directory: Path) -> None:
+    """Meta-trains ``learner`` on (context, episode to imitate) pairs drawn from the episodes in ``data``."""
+    episodes = [episode for store in data for episode in store.read()]
     pairs = wtl.PairIndex(wtl.EpisodeTable.of(episodes), learner.config.sampling)
     store = wtl.stack(episodes, SPEC)
     learner.prepare(store)
     plan = wtl.TrainConfig(steps=steps, learning_rate=4e-3)
-    wtl.fit(learner, lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)), plan, directory)
+    held = {store.path.name: store.digest() for store in data}  # so that a later start notices other data
+    wtl.fit(learner, lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)), plan, directory, held)
 
 
 def test_scenes(suite: ArmSuite) -> list[wtl.Scene]:

@@ -46,6 +46,7 @@ def make_episode(number: int, kind: Kind | None = None, spec: Spec = SPEC, execu
         action=numbers(spec.action.size),
         reward=numbers(1)[:, 0],
         success=kind == "demo" or number % 3 == 0,
+        terminated=number % 4 == 0,
         executed=numbers(spec.action.size) if executed else None,
         initial_state=rng.standard_normal(7),
         terms={"distance": float(rng.uniform()), "released": 1.0},
@@ -57,7 +58,7 @@ def same(one: Episode, two: Episode) -> bool:
     pairs = [(one.action, two.action), (one.reward, two.reward), (one.initial_state, two.initial_state)]
     pairs += [(one.observation[name], two.observation[name]) for name in one.observation]
     pairs += [(one.executed, two.executed)] if one.executed is not None and two.executed is not None else []
-    plain = ("task", "kind", "seed", "success", "diverged", "terms")
+    plain = ("task", "kind", "seed", "success", "diverged", "terminated", "terms")
     return (
         all(getattr(one, name) == getattr(two, name) for name in plain)
         and list(one.observation) == list(two.observation)

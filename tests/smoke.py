@@ -34,8 +34,13 @@ def smoke(folder: Path) -> None:
     binaries = folder / "venv" / "bin"
     python = binaries / "python"
     run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=folder)
-    find = "import importlib.util as u; print([m for m in ('mujoco', 'av', 'pytest') if u.find_spec(m)])"
+    unwanted = ("mujoco", "av", "pytest", "trackio", "wandb")
+    find = f"import importlib.util as u; print([m for m in {unwanted} if u.find_spec(m)])"
     assert run(python, "-c", find, cwd=folder).strip() == "[]", "the environment is not clean"
+    about = run(python, "-c", "import importlib.metadata as m; print(m.metadata('watchtrylearn'))", cwd=folder)
+    assert "](docs/" not in about, "the page on the package index has links to files that are not there"
+    assert "Show a robot" in about, "the page on the package index does not hold the README"
+    print("  " + run(binaries / "wtl", "--version", cwd=folder).strip())
     listed = run(binaries / "wtl", "list", cwd=folder)
     for name in ("toy", "watch_try_learn", "debug"):
         assert name in listed, f"wtl list does not name {name}:\n{listed}"

@@ -11,14 +11,11 @@ from types import ModuleType
 from typing import Any
 
 from watchtrylearn import checkpoint, results
-from watchtrylearn.config import override
 from watchtrylearn.experiments import experiment
-from watchtrylearn.experiments.pretrained import attempts, rows
+from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.files import write_json
 from watchtrylearn.learners import make_learner
-from watchtrylearn.learners.one_shot import OneShotConfig
-from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.progress import Display
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +35,7 @@ def script(name: str) -> ModuleType:
 
 def ship(folder: Path) -> Path:
     """Makes folder/run and folder/wtl-state.json, and ships them into folder/pretrained, which is returned."""
-    chosen = override(experiment("wtl-state"), SMALL, "stand-in")
+    chosen = experiment("wtl-state", SMALL)
     with open_run(folder / "run", chosen, Display(quiet=True)) as run:
         _save_untrained(run)
         for step in ("train one_shot", "train watch_try_learn"):
@@ -50,9 +47,7 @@ def ship(folder: Path) -> Path:
 
 def _save_untrained(run: Run) -> None:
     """Saves what training would save: Watch-Try-Learn's trial policy is one-shot imitation."""
-    net = run.experiment.net
-    one_shot = make_learner("one_shot", run.suite.spec, OneShotConfig(net))
-    both = make_learner("watch_try_learn", run.suite.spec, WatchTryLearnConfig(net))
+    one_shot, both = (make_learner(name, run.suite.spec, run.experiment.config(name)) for name in LEARNERS)
     both.start_from(one_shot)
     for learner in (one_shot, both):
         meta = {

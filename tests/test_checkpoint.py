@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,17 @@ def tensors(step: int) -> dict[str, torch.Tensor]:
     return {"weight": torch.full((64, 3), float(step)), "count": torch.tensor(step)}
 
 
-def load(directory: Path) -> checkpoint.Checkpoint:
-    found = load_latest(directory)
+def load(directory: Path) -> checkpoint.Checkpoint[dict[str, Any]]:
+    found = load_latest(directory, dict)
     assert found is not None
     return found
 
 
 def is_sound(found: checkpoint.Checkpoint) -> bool:
-    return bool((found.tensors["weight"] == found.step).all()) and found.state == {"note": found.step}
+    return bool((found.tensors["weight"] == found.step).all()) and found.state == {
+        "step": found.step,
+        "note": found.step,
+    }
 
 
 def save_step(directory: Path, step: int) -> None:
@@ -57,7 +61,7 @@ def test_every_kind_of_tensor_comes_back_bit_for_bit(tmp_path: Path) -> None:
     }
     save(tmp_path, 7, saved, {"seed": 1})
     found = load(tmp_path)
-    assert (found.step, found.state) == (7, {"seed": 1})
+    assert (found.step, found.state) == (7, {"step": 7, "seed": 1})
     assert found.tensors.keys() == saved.keys()
     for name, tensor in saved.items():
         torch.testing.assert_close(found.tensors[name], tensor, rtol=0, atol=0, equal_nan=True)
@@ -70,8 +74,8 @@ def test_state_floats_come_back_exactly(tmp_path: Path) -> None:
 
 
 def test_nothing_saved_is_none(tmp_path: Path) -> None:
-    assert load_latest(tmp_path) is None
-    assert load_latest(tmp_path / "absent") is None
+    assert load_latest(tmp_path, dict) is None
+    assert load_latest(tmp_path / "absent", dict) is None
 
 
 def test_the_last_two_are_kept_and_foreign_files_too(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_if_all_are_damaged_it_does_not_start_anew_silently(tmp_path: Path) -> N
         save_step(tmp_path, step)
         (tmp_path / f"step-{step:08d}" / "tensors.safetensors").write_bytes(b"")
     with pytest.raises(WtlError, match=r"step-00000002.*step-00000001"):
-        load_latest(tmp_path)
+        load_latest(tmp_path, dict)
 
 
 def test_another_schema_is_refused_by_file_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +160,7 @@ def test_another_schema_is_refused_by_file_and_version(tmp_path: Path, monkeypat
     save_step(tmp_path, 2)
     monkeypatch.undo()
     with pytest.raises(WtlError, match=r"step-00000002/manifest.json has schema 2.*reads schema 1"):
-        load_latest(tmp_path)
+        load_latest(tmp_path, dict)
 
 
 # -------------------------------------------------------------------------------------------------- bad luck
@@ -264,8 +268,8 @@ META = {"learner": "line", "config": {"width": 8}, "spec": {}}
 def test_a_model_comes_back(tmp_path: Path) -> None:
     save_model(tmp_path, tensors(3), META)
     meta, found = load_model(tmp_path)
-    assert {name: meta[name] for name in META} == META
-    assert meta["versions"]["torch"] == torch.__version__
+    assert {name: getattr(meta, name) for name in META} == META
+    assert meta.versions["torch"] == torch.__version__
     assert torch.equal(found["weight"], tensors(3)["weight"])
 
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_episodes import SPEC, make_episode
+from lerobot_arm import NAMES, sentence, write_arm
 from watchtrylearn.data import layout, parquet
-from watchtrylearn.data.lerobot import read_lerobot
+from watchtrylearn.data.hub import find_dataset
+from watchtrylearn.data.lerobot import Columns, read_dataset, read_lerobot
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.types import WtlError
 
@@ -79,6 +83,11 @@ def edit_info(root: Path, **change: Any) -> None:
     path.write_text(json.dumps({**info, **change}))
 
 
+def add_feature(root: Path, name: str, dtype: str) -> None:
+    features = json.loads((root / layout.INFO).read_text())["features"]
+    edit_info(root, features={**features, name: {"dtype": dtype, "shape": [1], "names": None}})
+
+
 def test_a_foreign_dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_foreign(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -105,6 +114,7 @@ def test_recorded_success_and_reward_are_used(tmp_path: Path) -> None:
     success = np.zeros(12, bool)
     success[[2, 11]] = True
     write_foreign(tmp_path, **{"next.success": success, "next.reward": np.arange(12, dtype=np.float32)})
+    add_feature(tmp_path, "next.success", "bool")
     episodes = read_lerobot(tmp_path)[1]
     assert [episode.success for episode in episodes] == [True, False, True]
     assert episodes[1].reward.tolist() == [4, 5, 6]
@@ -199,6 +209,192 @@ def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypa
     path = tmp_path / "data/chunk-000/file-000.parquet"
     pq.write_table(pa.table({"action": np.zeros(2**22)}), path)
     assert path.stat().st_size < 2**15
-    monkeypatch.setattr(parquet, "VALUE_LIMIT", 2**20)
-    with pytest.raises(WtlError, match=r"refusing to read .* it claims 4194304 values"):
+    monkeypatch.setattr(parquet, "FREE", 2**20)
+    with pytest.raises(WtlError, match=rf"refusing to read .* claim to hold {2**25}"):
         read_lerobot(tmp_path)
+
+
+# ------------------------------------------------------------------------------------ an arm's own recordings
+
+
+def edit_table(path: Path, **columns: Any) -> None:
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        table = table.drop_columns([name]) if name in table.column_names else table
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+
+
+def test_a_dataset_as_lerobot_writes_it(tmp_path: Path) -> None:
+    found = read_dataset(write_arm(tmp_path / "arm"))
+    assert len(found.episodes) == 16
+    assert found.spec.commands_state  # the leader's joints have the follower's names
+    assert found.spec.action.names == found.spec.observation["state"].names == tuple(NAMES)
+    assert [e.task.sentence for e in found.episodes[:5]] == [sentence(i % 4) for i in range(5)]
+    assert [e.seed for e in found.episodes] == list(range(16))
+    assert found.notes == ("left out observation.images.front: video of shape [480, 640, 3] is not a vector",)
+
+
+def test_an_episode_of_several_tasks_is_split_where_the_task_changes(tmp_path: Path) -> None:
+    root = write_arm(tmp_path / "arm", success=[0, *[1] * 15])
+    path = root / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    task, owner, frame = (table.column(n).to_numpy().copy() for n in ("task_index", "episode_index", "frame_index"))
+    task[np.isin(owner, [0, 1]) & (frame >= 10)] = 3
+    task[(owner == 1) & (frame >= 20)] = 2
+    edit_table(path, task_index=task)
+    whole, found = read_dataset(write_arm(tmp_path / "whole")), read_dataset(root)
+    parts = found.episodes[:5]
+    assert [(e.task.sentence, e.seed, e.success) for e in parts] == [
+        (sentence(0), 0, False),
+        (sentence(3), 0, False),
+        (sentence(1), 1, True),
+        (sentence(3), 1, True),
+        (sentence(2), 1, True),
+    ]
+    assert [len(e) for e in parts[:4]] == [10, len(whole.episodes[0]) - 10, 10, 10]
+    assert np.array_equal(np.concatenate([e.action for e in parts[:2]]), whole.episodes[0].action)
+    assert "several tasks in episode 0, 1: split where the task changes" in found.notes[-1]
+
+
+def test_columns_tell_kind_scene_and_outcome(tmp_path: Path) -> None:
+    who, table = ["demo", "trial"] * 8, ["left"] * 8 + ["right"] * 8
+    won = ["success", "failure", "yes", "no"] * 4
+    root = write_arm(tmp_path / "arm", who=who, table=table, won=won)
+    found = read_dataset(root, Columns(success="won", kind="who", scene="table"))
+    assert [e.kind for e in found.episodes] == who
+    assert [e.success for e in found.episodes] == [True, False] * 8
+    assert [e.seed == found.episodes[0].seed for e in found.episodes] == [True] * 8 + [False] * 8
+    assert found.scenes
+    plain = read_dataset(root)
+    assert all(e.success and e.kind == "demo" for e in plain.episodes)
+    assert not plain.scenes
+    named = write_arm(tmp_path / "named", success=[True, False] * 8, kind=who, scene_seed=[7] * 16)
+    episodes = read_dataset(named).episodes
+    assert [(e.kind, e.success, e.seed) for e in episodes[:2]] == [("demo", True, 7), ("trial", False, 7)]
+    assert all(e.success for e in read_dataset(named, Columns(success="none")).episodes)
+    with pytest.raises(WtlError, match=r"columns\.kind; did you mean 'won'"):
+        read_dataset(root, Columns(kind="wom", success="won"))
+    with pytest.raises(WtlError, match=r"episode 0: its kind is 'left', neither a yes nor a no"):
+        read_dataset(root, Columns(kind="table"))
+
+
+def test_a_dataset_is_found_by_its_hub_name_in_every_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HOME", "HF_LEROBOT_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    recorded = write_arm(tmp_path / "huggingface/lerobot/me/arm")
+    assert find_dataset("me/arm") == recorded
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(WtlError, match=r"there is no dataset 'me/arm'.*hf download --repo-type dataset me/arm"):
+        find_dataset("me/arm")
+    for cache in ("elsewhere/lerobot/hub", "elsewhere/hub"):
+        snapshot = as_snapshot(recorded, tmp_path / cache / "datasets--me--arm")
+        assert find_dataset("me/arm") == snapshot
+        assert len(read_dataset("me/arm").episodes) == 16
+        (snapshot.parents[1] / "refs/v3.0").unlink()
+        assert find_dataset("me/arm") == snapshot  # the only one
+        (snapshot.parent / ("b" * 40)).mkdir()
+        with pytest.raises(WtlError, match="2 snapshots"):
+            find_dataset("me/arm")
+        shutil.rmtree(snapshot.parents[1])
+
+
+def as_snapshot(dataset: Path, repository: Path) -> Path:
+    """The dataset as the Hub's client stores it: a tree of links to blobs."""
+    snapshot = repository / "snapshots" / ("a" * 40)
+    for number, path in enumerate(sorted(p for p in dataset.rglob("*") if p.is_file())):
+        link = snapshot / path.relative_to(dataset)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob = repository / "blobs" / f"{number:040x}"
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(path.read_bytes())
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (repository / "refs").mkdir()
+    (repository / "refs/v3.0").write_text("a" * 40)
+    return snapshot
+
+
+def test_links_of_a_snapshot_lead_to_its_blobs_or_nowhere(tmp_path: Path) -> None:
+    snapshot = as_snapshot(write_arm(tmp_path / "arm"), tmp_path / "datasets--me--arm")
+    info = snapshot / layout.INFO
+    secret = tmp_path / "secret.json"
+    secret.write_bytes(info.read_bytes())
+    for target in (secret, "../../../../secret.json", "../../../blobs/../../secret.json"):
+        info.unlink()
+        info.symlink_to(target)
+        with pytest.raises(WtlError, match="leads outside"):
+            read_dataset(snapshot)
+
+
+def test_more_than_fits_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    root = write_arm(tmp_path / "arm")
+    edit_table(root / "meta/episodes/chunk-000/file-000.parquet", length=[10**9] * 16)
+    with pytest.raises(WtlError, match=r"16000000000 steps would take 832\.0 GB of memory, more than 4\.3 GB"):
+        read_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("file", "columns", "message"),
+    [
+        ("meta/episodes/chunk-000/file-000.parquet", {"episode_index": [0] * 16}, "lists episode 0 twice"),
+        ("meta/episodes/chunk-000/file-000.parquet", {"length": ["x"] * 16}, "length holds string"),
+        ("meta/episodes/chunk-000/file-000.parquet", {"length": [1.5] * 16}, "not whole numbers"),
+        ("meta/episodes/chunk-000/file-000.parquet", {"data/file_index": [-1] * 16}, "no file"),
+        ("meta/tasks.parquet", {"__index_level_0__": [None, "a", "b", "c"]}, "must hold a text"),
+        ("meta/tasks.parquet", {"task_index": [9, 8, 7, 6]}, "task_index 0 is not in"),
+    ],
+)
+def test_hostile_tables_are_refused_in_a_sentence(
+    tmp_path: Path, file: str, columns: dict[str, Any], message: str
+) -> None:
+    root = write_arm(tmp_path / "arm")
+    edit_table(root / file, **columns)
+    with pytest.raises(WtlError, match=message):
+        read_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fps": "30"}, "fps: expected int"),
+        ({"fps": 1e300}, "fps is 1e"),
+        ({"features": [1]}, "features: expected object, got array"),
+        ({"features": {"action": {"dtype": "float32", "shape": "6"}}}, "shape: expected array"),
+        ({"features": {"action": {"dtype": "float32", "shape": [10**12]}}}, "no vector observation.state"),
+        ({"data_path": 3}, "data_path: expected str"),
+        ({"storage_format": "lance"}, "only Parquet can be read"),
+    ],
+)
+def test_a_hostile_description_is_refused_in_a_sentence(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    root = write_arm(tmp_path / "arm")
+    edit_info(root, **change)
+    with pytest.raises(WtlError, match=message):
+        read_dataset(root)
+
+
+def test_broken_files_are_left_out_on_request(tmp_path: Path) -> None:
+    root = write_arm(tmp_path / "arm")
+    (root / "data/chunk-000/file-001.parquet").write_bytes(b"PAR1")
+    found = read_dataset(root, skip_bad=True)
+    assert len(found.episodes) == 11
+    assert "file-001.parquet is not a readable Parquet file" in found.notes[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 26, 35])  # 26 and 35: pyarrow would end the process
+def test_damage_to_any_byte_ends_in_episodes_or_one_sentence(tmp_path: Path, seed: int) -> None:
+    root = write_arm(tmp_path / "arm", tasks=3, episodes=2, steps=8, success=["yes"] * 6)
+    rng = np.random.default_rng(seed)
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "stats.json"]
+    for _ in range(40):
+        path = files[rng.integers(len(files))]
+        sound = path.read_bytes()
+        damaged = bytearray(sound)
+        for place in rng.integers(len(sound), size=rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(sound))] if rng.random() < 0.1 else damaged)
+        try:
+            assert all(len(e) == len(e.observation["state"]) for e in read_dataset(root).episodes)
+        except WtlError as error:
+            assert "\n" not in str(error)
+        path.write_bytes(sound)

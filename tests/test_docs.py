@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "watchtrylearn"
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MAP = README.split("## A map of the code")[1].split("```")[1]
+MAP = (ROOT / "docs" / "map.md").read_text().split("```")[1]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -107,3 +107,13 @@ def test_the_pages_show_the_published_numbers():
     for document in documents.values():
         for file, _, svg in publish.figures(document):
             assert svg == (ROOT / "docs" / "figures" / file).read_text()
+
+
+def test_the_tests_that_the_documentation_names_exist():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`tests/(test_\w+\.py)::(test_\w+)`", text)
+    assert len(named) > 30
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
+    scores = [int(score) for score in re.findall(r"\| (\d) \|$", text, flags=re.MULTILINE)]
+    assert f"**{sum(scores)} of {2 * len(scores)}**" in text

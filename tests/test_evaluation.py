@@ -1,6 +1,7 @@
 """What an evaluation belongs to: attempts to the weights that made them, comparisons to the scenes of both runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -93,9 +94,52 @@ def test_what_was_trained_from_trials_of_other_weights_is_refused_until_it_is_re
     shutil.rmtree(run / "trials" / "one_shot")
     assert cli.main(["try", "--out", str(run)]) == 0
     assert cli.main(train) == 2
-    assert "watch_try_learn was not trained from what the present one_shot tried" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "watch_try_learn was begun on other data: trials/one_shot, weights of one_shot changed since" in error
     shutil.rmtree(run / "watch_try_learn")
     assert cli.main(train) == 0
+
+
+def test_weights_of_another_learner_are_not_evaluated_under_this_name(run, capsys):
+    shutil.rmtree(run / "evaluation" / "one_shot")
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(run / "bc" / name, run / "one_shot" / name)
+    assert cli.main(["evaluate", "--out", str(run)]) == 2
+    assert capsys.readouterr().err.endswith("one_shot holds a trained bc, not one_shot; remove it\n")
+
+
+def test_weights_of_other_settings_are_not_evaluated_in_this_run(run, tmp_path, capsys):
+    other = make_only(tmp_path / "other", "net.width=16")
+    shutil.rmtree(run / "evaluation" / "bc")
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(other / "bc" / name, run / "bc" / name)
+    capsys.readouterr()
+    assert cli.main(["evaluate", "--out", str(run)]) == 2
+    assert "bc holds a run with other settings: net.width is 16, not 32" in capsys.readouterr().err
+
+
+def make_only(folder: Path, *settings: str) -> Path:
+    """A run with nothing but behaviour cloning."""
+    assert cli.main(["record", "--preset", "debug", "--out", str(folder), "--set", *TINY, *settings]) == 0
+    assert cli.main(["train", "bc", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_demonstrations_of_another_split_are_not_shown_in_the_test(run, capsys):
+    with open_run(run, None, Display(quiet=True)) as opened:
+        shown = opened.stored("evaluation", "demos").read()
+        tasks = opened.suite.tasks("train")[: len(shown)]
+        others = opened.suite.demonstrations(tasks, [episode.seed for episode in shown])
+        assert all(episode.success for episode in others)
+        shutil.rmtree(run / "evaluation" / "demos")
+        with opened.store("evaluation", "demos") as store:
+            store.append(others)
+    capsys.readouterr()
+    assert cli.main(["evaluate", "--out", str(run)]) == 2
+    assert re.search(
+        r"evaluation/demos: episode 0 is not a demonstration of task \S+ \(test\) .*, but of \S+ \(train\)",
+        capsys.readouterr().err,
+    )
 
 
 def test_attempts_that_do_not_say_whose_they_are_are_refused(run, capsys):

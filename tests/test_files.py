@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -16,6 +19,7 @@ from watchtrylearn.files import (
     leftovers,
     read_bytes,
     read_json,
+    read_typed,
     remove_leftovers,
     write_atomic,
     write_json,
@@ -91,12 +95,72 @@ def test_broken_json_is_named(tmp_path: Path, content: bytes) -> None:
         read_json(tmp_path / "broken.json")
 
 
+@dataclass(frozen=True)
+class Sized:
+    name: str
+    sizes: tuple[int, ...]
+    kind: Literal["a", "b"] = "a"
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise WtlError("sizes must not be empty")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"name": "x", "sizes": [1, 2.5]}', r"typed\.json: sizes\[1\]: expected int, got float"),
+        (b'{"name": 3, "sizes": [1]}', "name: expected str, got int"),
+        (b'{"name": "x", "sizes": ["1"]}', "expected int, got str"),
+        (b'{"name": "x"}', "missing required field sizes"),
+        (b'{"name": "x", "sizes": [1], "kind": "c"}', "kind: invalid enum value 'c'"),
+        (b'{"name": "x", "sizes": []}', r"typed\.json: sizes must not be empty"),
+        (b'{"name": "\xff", "sizes": [1]}', "not valid JSON"),
+        (b'{"name": NaN, "sizes": [1]}', "not valid JSON"),
+        (b"[1]", "expected object, got array"),
+        (b'{"name": ' + b"[" * 100_000, r"typed\.json"),
+        (b'{"deep": ' + b"[" * 100_000, "not valid JSON"),
+        (b"", "not valid JSON"),
+    ],
+)
+def test_typed_json_names_the_field(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "typed.json"
+    path.write_bytes(b'{"name": "x", "sizes": [1, 2], "more": {"ignored": [0]}}')
+    assert read_typed(path, Sized) == Sized("x", (1, 2))
+    path.write_bytes(content)
+    with pytest.raises(WtlError, match=message):
+        read_typed(path, Sized)
+
+
+def test_only_regular_files_of_stated_size_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "folder").mkdir()
+    for name, message in [
+        ("fifo", "not a regular file"),
+        ("link", "symbolic link"),
+        ("dangling", "symbolic link"),
+        ("folder", "folder: "),
+        ("x" * 300, "name too long"),
+        ("a\0b", "null byte"),
+    ]:
+        with pytest.raises(WtlError, match=message):
+            read_bytes(tmp_path / name)
+    for path in ("/dev/zero", "/proc/self/status"):  # never ends; claims to hold nothing
+        with pytest.raises(WtlError, match="cannot read"):
+            read_bytes(path)
+
+
 def test_paths_from_files_stay_inside(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "link").symlink_to(tmp_path)
+    (root / "dangling").symlink_to("nothing")
     assert contained(root, "a/b") == root / "a/b"
-    for outside in ("../x", "a/../../x", "/etc/passwd", "link/x", "a\0b"):
+    (tmp_path / "chosen").symlink_to(root)
+    assert contained(tmp_path / "chosen", "a/b") == tmp_path / "chosen" / "a/b"
+    for outside in ("../x", "a/../../x", "/etc/passwd", "link/x", "link", "dangling", "a\0b"):
         with pytest.raises(WtlError, match="leads outside"):
             contained(root, outside)
 
@@ -143,6 +207,33 @@ def test_a_damaged_lock_file_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / files.LOCK).write_bytes(b"\xff not json")
     with directory_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("target", ["precious", "nothing"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_lock_that_leads_elsewhere_is_not_written_through(tmp_path: Path, target: str, link: Callable) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "dataset").mkdir()
+    if (link, target) == (os.link, "nothing"):
+        os.mkfifo(tmp_path / "nothing")
+    link(tmp_path / target, tmp_path / "dataset" / files.LOCK)
+    before = names(tmp_path)
+    with pytest.raises(WtlError, match=r"cannot lock .*dataset: \.lock is"), directory_lock(tmp_path / "dataset"):
+        pass
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert names(tmp_path) == before
+
+
+def test_without_fcntl_locking_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """As on a system that has none: importing works, and nothing is written unlocked."""
+    script = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "import watchtrylearn, watchtrylearn.cli; from watchtrylearn.files import directory_lock\n"
+        "try:\n    with directory_lock(sys.argv[1]): print('unsafe')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"WtlError cannot lock {tmp_path}: fcntl is unavailable")
 
 
 def test_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every learner: what its loss sees, what its policies do, and that saving loses nothing."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.learners import config_class, learner_names, load, make_learner
+from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.nn.encoders import _levelled
@@ -22,6 +24,8 @@ from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
 SUITE = make_suite("toy")
 EMBEDDINGS = ("object", "flat", "transitions")
+COMBINATIONS = [(name, embedding) for name in learner_names() if name != "contextual" for embedding in EMBEDDINGS]
+COMBINATIONS += [("contextual", "last_frame")]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,8 @@ def trials(demos) -> list[Episode]:
     return rollout(learner.explore([Context()] * len(demos)), worlds)
 
 
-def build(name: str, embedding: str = "object"):
+def build(name: str, embedding: str = ""):
+    embedding = embedding or ("last_frame" if name == "contextual" else "object")
     return make_learner(name, SUITE.spec, config_class(name)(net=replace(SMALL, embedding=embedding)))
 
 
@@ -45,8 +50,7 @@ def batch_for(learner, episodes: list[Episode], size: int = 8):
     return gather(stack(episodes, SUITE.spec), pairs.sample(generator("batch"), size))
 
 
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
-@pytest.mark.parametrize("name", learner_names())
+@pytest.mark.parametrize(("name", "embedding"), COMBINATIONS)
 def test_the_loss_is_finite_reaches_every_trained_weight_and_falls(name, embedding, demos, trials):
     learner = build(name, embedding)
     learner.prepare(stack(demos, SUITE.spec))
@@ -66,15 +70,14 @@ def test_the_loss_is_finite_reaches_every_trained_weight_and_falls(name, embeddi
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
-@pytest.mark.parametrize("name", learner_names())
+@pytest.mark.parametrize(("name", "embedding"), COMBINATIONS)
 def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials, tmp_path):
     learner = build(name, embedding)
     learner.prepare(stack(demos, SUITE.spec))
     pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))
     store = stack(demos + trials, SUITE.spec)
-    plan = TrainConfig(steps=3, batch_size=4, frames=3, threads=1)
-    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name)
+    plan = TrainConfig(steps=3, batch_size=4, threads=1)
+    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name, data={})
     contexts = [Context(demos=(demos[0],)), Context(demos=demos[4:6], trials=trials[4:7])]
     assert torch.equal(*(acts(one, contexts) for one in (learner, load(tmp_path / name))))
 
@@ -210,7 +213,39 @@ def test_mistakes_in_a_configuration_name_the_right_word():
     with pytest.raises(WtlError, match="between 1 and chunk"):
         NetConfig(chunk=2, execute=3)
     with pytest.raises(WtlError, match="use 'flat'"):
-        TaskNet(SMALL, replace(SUITE.spec, entities=0))
+        TaskNet(replace(SMALL, embedding="object"), replace(SUITE.spec, entities=0))
+    with pytest.raises(WtlError, match=r"contextual embeds by 'last_frame' alone; net.embedding is 'flat'"):
+        ContextualConfig(net=replace(SMALL, embedding="flat"))
+
+
+@pytest.mark.parametrize("wrong", [
+    {"code": 10**8}, {"width": 10**8}, {"layers": 10**7}, {"frames": 10**7}, {"hidden": (10**8,)},
+    {"hidden": (8,) * 10**4}, {"mixtures": 10**8}, {"chunk": 10**8}, {"target_weight": math.nan}, {"code": -2},
+])  # fmt: skip
+def test_sizes_are_checked_before_anything_is_built(wrong):
+    (name,) = wrong
+    with pytest.raises(WtlError, match=f"net.{name} must"):
+        NetConfig(**wrong)
+
+
+def test_sizes_that_are_too_much_together_are_refused_before_anything_is_built():
+    wide = NetConfig(hidden=(16384,) * 100)
+    with pytest.raises(WtlError, match=r"one_shot would have 26,\d{3},\d{3},\d{3} numbers, more than"):
+        make_learner("one_shot", SUITE.spec, OneShotConfig(wide))
+
+
+def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, trials):
+    for name in ("trials_only", "watch_try_learn"):
+        with pytest.raises(WtlError, match="nothing can be learned from trials"):
+            PairIndex(EpisodeTable.of(demos), config_class(name)().sampling)
+        PairIndex(EpisodeTable.of(demos + trials), config_class(name)().sampling)
+
+
+def test_the_embedding_is_chosen_by_what_the_data_have():
+    assert TaskNet(SMALL, SUITE.spec).config.embedding == "object"
+    assert TaskNet(SMALL, replace(SUITE.spec, entities=0)).config.embedding == "flat"
+    robot_alone = replace(SUITE.spec, observation={STATE: SUITE.spec.observation[STATE]}, entities=0, position=0)
+    assert TaskNet(SMALL, robot_alone).config.embedding == "flat"
 
 
 def test_a_policy_refuses_other_worlds_than_it_was_made_for(demos):

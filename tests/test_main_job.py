@@ -9,7 +9,8 @@ import re
 import signal
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,16 @@ import pytest
 from processes import fork, wait
 from watchtrylearn import cli
 from watchtrylearn.data.verify import verify
-from watchtrylearn.experiments.run import chosen_tasks
+from watchtrylearn.experiments import experiment
+from watchtrylearn.experiments.run import chosen_tasks, open_run
+from watchtrylearn.files import directory_lock
 from watchtrylearn.learners import load
+from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.toy import optimum
-from watchtrylearn.types import Context
+from watchtrylearn.types import Context, WtlError
 
 TINY = [
     "demos_per_task=2",
@@ -41,6 +45,7 @@ TINY = [
     "net.hidden=[16]",
     "net.width=16",
 ]
+ONE = ["--processes", "1"]  # where two would add nothing but the start of the second
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def test_fewer_tasks_are_the_same_mix_of_families():
 
 def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert cli.main(["demo", "--preset", "debug", "--out", one, "--set", *TINY]) == 0
+    assert cli.main(["demo", "--preset", "debug", "--out", one, *ONE, "--set", *TINY]) == 0
     assert cli.main(["record", "--preset", "debug", "--out", two, "--set", *TINY]) == 0
     for verb in (
         ["train", "one_shot"], ["try"], ["train", "watch_try_learn"],
@@ -166,7 +171,7 @@ def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    command = ["demo", "--preset", "debug", "--set", *TINY]
+    command = ["demo", "--preset", "debug", *ONE, "--set", *TINY]
     begin = time.monotonic()
     assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(whole)])))) == 0
     seconds = time.monotonic() - begin
@@ -186,7 +191,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
     (signal.SIGTERM, "results.json"),
 ])  # fmt: skip
 def test_a_signal_stops_every_phase_and_the_same_command_continues(number, reached, tmp_path, capfd):
-    command = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), "--set", *TINY]
+    command = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), *ONE, "--set", *TINY]
     pid = fork(lambda: os._exit(cli.main(command)))
     while not (tmp_path / "run" / reached).exists():
         time.sleep(0.002)
@@ -206,6 +211,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
         "debug",
         "--out",
         str(tmp_path / "run"),
+        *ONE,
         "--set",
         *TINY,
         "train.one_shot.steps=100000",
@@ -219,6 +225,126 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     assert "the same command continues" in capfd.readouterr().err
 
 
+# ----------------------------------------------------------------------------------------- what it was trained on
+
+
+def test_a_method_that_learns_from_trials_is_not_trained_without_and_other_trials_are_noticed(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert cli.main(["record", "--preset", "debug", "--out", out, "--set", *TINY]) == 0
+    for verb in (["train", "one_shot"], ["evaluate"]):
+        assert cli.main([*verb, "--out", out]) == 0
+    train = ["train", "watch_try_learn", "--out", out]
+    assert cli.main(train) == 2
+    assert "trials/one_shot holds no episodes yet; make them with `wtl try --policy one_shot" in capsys.readouterr().err
+    assert cli.main(["try", "--out", out]) == 0
+    assert cli.main(train) == 0
+    held = json.loads((tmp_path / "run/watch_try_learn/config.json").read_text())["data"]
+    assert set(held) == {"demos", "trials/one_shot", "weights of one_shot"}
+    meddle(tmp_path / "run", extra_trials=1)
+    capsys.readouterr()
+    assert cli.main(train) == 2
+    assert "watch_try_learn was begun on other data: trials/one_shot changed since" in capsys.readouterr().err
+
+
+def meddle(run: Path, extra_trials: int) -> None:
+    with open_run(run, None, Display(quiet=True)) as opened, opened.store("trials", "one_shot") as store:
+        store.append(store.read()[:extra_trials])
+
+
+def test_a_training_that_did_not_note_its_data_is_not_continued(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert cli.main(["record", "--preset", "debug", "--out", str(out), "--set", *TINY]) == 0
+    assert cli.main(["train", "bc", "--out", str(out)]) == 0
+    begun = json.loads((out / "bc" / "config.json").read_text())
+    del begun["data"]
+    (out / "bc" / "config.json").write_text(json.dumps(begun))
+    capsys.readouterr()
+    assert cli.main(["train", "bc", "--out", str(out)]) == 2
+    assert "bc was begun by a version that did not note the data it trained on; remove" in capsys.readouterr().err
+
+
+def test_a_model_says_what_it_was_trained_with(run):
+    chosen = experiment("debug")
+    for learner in ("bc", "one_shot", "trials_only", "watch_try_learn"):
+        stored = json.loads((run / learner / "model.json").read_text())["config"]
+        assert stored == json.loads(json.dumps(asdict(chosen.config(learner))))
+        assert stored["sampling"]["frames"] == 4
+        trained_with = load(run / learner).config.sampling
+        assert trained_with == chosen.config(learner).sampling
+
+
+# ------------------------------------------------------------------------------------------------ two processes
+
+SLOW = [*TINY, "train.bc.steps=100000", "train.bc.checkpoint_every=0.1"]
+
+
+def two(folder: Path, settings: list[str]) -> list[str]:
+    return ["demo", "--preset", "debug", "--out", str(folder), "--processes", "2", "--set", *settings]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_free(folder: Path) -> bool:
+    """Has the process that worked in ``folder`` ended?"""
+    try:
+        with directory_lock(folder):
+            return True
+    except WtlError:
+        return False
+
+
+def test_two_processes_make_the_same_bits_as_one(tmp_path, capfd):
+    one, both = tmp_path / "one", tmp_path / "two"
+    assert cli.main(["demo", "--preset", "debug", "--out", str(one), *ONE, "--set", *TINY]) == 0
+    capfd.readouterr()
+    assert cli.main(two(both, TINY)) == 0
+    shown = capfd.readouterr().err
+    for name in ("bc", "one_shot", "trials_only", "watch_try_learn"):
+        assert f"training {name}: " in shown  # the progress of both
+        weights = [(run / name / "model.safetensors").read_bytes() for run in (one, both)]
+        assert weights[0] == weights[1]
+    assert rows(one) == rows(both)
+    document = json.loads((both / "results.json").read_text())
+    assert "train bc (beside)" in document["phases_s"]
+    assert document["wall_s"] < sum(document["phases_s"].values())
+
+
+def test_the_second_process_ends_with_a_killed_first_and_the_same_command_continues(tmp_path):
+    pid = fork(lambda: os._exit(cli.main(two(tmp_path / "run", SLOW))))
+    checkpoints = tmp_path / "run" / "bc" / "checkpoints"
+    until(lambda: checkpoints.exists() and any(checkpoints.glob("step-*[1-9]")))
+    os.kill(pid, signal.SIGKILL)
+    wait(pid)
+    until(lambda: is_free(tmp_path / "run" / "beside"))
+    reached = max(checkpoints.iterdir())
+    pid = fork(lambda: os._exit(cli.main(two(tmp_path / "run", SLOW))))
+    until(lambda: max(checkpoints.iterdir()) > reached)
+    os.kill(pid, signal.SIGTERM)
+    assert wait(pid) == 143
+    assert is_free(tmp_path / "run" / "beside")
+
+
+def test_what_fails_in_the_second_process_is_said(tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "bc").write_text("in the way")
+    assert cli.main(two(tmp_path / "run", TINY)) == 2
+    error = capfd.readouterr().err
+    assert f"cannot lock {tmp_path / 'run' / 'bc'}" in error
+    assert "Traceback" not in error
+    (tmp_path / "run" / "bc").unlink()
+    assert cli.main(two(tmp_path / "run", TINY)) == 0
+
+
+def test_other_numbers_of_processes_are_refused(tmp_path, capsys):
+    assert cli.main(["demo", "--preset", "debug", "--out", str(tmp_path), "--processes", "3"]) == 2
+    assert "--processes must be 1 or 2, got 3" in capsys.readouterr().err
+
+
 # ------------------------------------------------------------------------------------------------- bad input
 
 
@@ -226,7 +352,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
     (["demo", "--preset", "debgu"], "unknown experiment 'debgu'; did you mean 'debug'?"),
     (["demo", "--preset", "debug", "--set", "demos_per_tsk=3"], "did you mean 'demos_per_task'?"),
     (["demo", "--preset", "debug", "--set", "train.bc.stesp=3"], "did you mean 'steps'?"),
-    (["demo", "--preset", "debug", "--set", "scenes=many"], "scenes must be int, got 'many'"),
+    (["demo", "--preset", "debug", "--set", "scenes=many"], 'scenes must be int, got "many"'),
     (["demo", "--preset", "debug", "--set", "net.hidden=64"], "must be a list of int, such as [1, 2], got 64"),
     (["demo", "--preset", "debug", "--set", "suite=tyo"], "unknown suite 'tyo'; did you mean 'toy'?"),
     (["demo", "--preset", "debug", "--set", "net.embedding=falt"], "did you mean 'flat'?"),
@@ -250,6 +376,8 @@ def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, m
 
 @pytest.mark.parametrize("setting", [
     "suite=tyo", "tasks=1000", "eval_tasks=100", "scenes=3", "split=tset", "train.bc.learning_rate=-1.0",
+    "name=other", "demos=[-1,2]", "demos=[]", "frames=0", "train.bc.log_every=0", "net.width=100000000",
+    "seed=-1", "attempts=100000000", "net.layers=10000000", "train.bc.steps=10000000000", "elsewhere=2",
     "net.width=10", "net.frames=0", "net.mixtures=0", "net.code=7",
 ])  # fmt: skip
 def test_a_refused_option_leaves_nothing_behind(setting, tmp_path, capsys):

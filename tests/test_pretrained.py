@@ -14,7 +14,9 @@ pytest.importorskip("mujoco")
 import standin
 import watchtrylearn as wtl
 from watchtrylearn import cli, weights
+from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments import Experiment
 from watchtrylearn.experiments import pretrained as shipped
 
 pytestmark = pytest.mark.sim
@@ -74,6 +76,15 @@ def test_the_weights_fit_the_suite_and_the_retrial_policy_was_trained_on_trials_
     trial = learners["watch_try_learn"].trial.state_dict()
     for name, tensor in learners["one_shot"].net.state_dict().items():
         assert (tensor == trial[name]).all()
+
+
+def test_the_weights_say_what_they_were_trained_with(each):
+    found = json.loads((each / "results.json").read_text())
+    chosen = from_json(Experiment, found["config"], "config")
+    for name in shipped.LEARNERS:
+        assert wtl.load(each / name).config == chosen.config(name)
+    if each in COMMITTED:
+        assert wtl.load(each / "one_shot").config.sampling == wtl.Sampling((0.0, 3.0, 1.0), (1.0,), frames=16)
 
 
 def test_the_results_hold_the_rows_of_these_learners_and_no_other(each):

@@ -234,9 +234,9 @@ def test_results_are_the_same_at_any_number_of_threads_and_beside_any_other_worl
 @pytest.mark.parametrize("scale", [0.0, 0.1, 10.0])
 def test_episodes_conform_to_the_spec(scale):
     for episode in rollout(Wild(scale), SUITE.worlds(TASKS, range(8))):
-        wrong = episode.problems(SPEC)
-        assert all("action" in problem for problem in wrong)
-        assert bool(wrong) == (scale > 1)  # commands beyond the bounds are named, and cut
+        assert episode.problems(SPEC) == []
+        assert (np.abs(episode.action).max() == 1) == (scale > 1)  # commands beyond the bounds are cut to them
+        assert not episode.terminated
         assert len(episode) == SPEC.horizon
         assert not episode.diverged
         assert (episode.reward <= -np.square(np.clip(episode.action, -1, 1)).sum(1) + 1e-6).all()
@@ -260,6 +260,22 @@ def test_a_command_that_is_no_number_ends_its_world_alone_with_the_worst_return(
     _, reward, _, _, info = worlds.step(np.full((2, 2), 0.1))
     assert reward[0] == 0.0
     assert info["diverged"].tolist() == [True, False]
+
+
+def test_breaking_down_never_pays():
+    """The return of an attempt that broke down is the worst there is, whoever noticed it."""
+
+    class Gone(Wild):
+        def act(self, observation):
+            action = super().act(observation)
+            action[0] = np.nan
+            return action
+
+    broken, sound = rollout(Gone(0.1), SUITE.worlds(TASKS[:2], [0, 0]))
+    assert broken.diverged
+    assert len(broken) == 1
+    assert broken.reward.sum() == pytest.approx(-50 * (0.21 + 0.2 * np.sqrt(2) + 2))
+    assert sound.reward.sum() > -50 * 2
 
 
 # ------------------------------------------------------------------------------------------------ demonstrator

@@ -39,7 +39,18 @@ TINY = [
 
 
 def command(folder: Path) -> list[str]:
-    return ["reproduce", "debug", "--out", str(folder / "runs"), "--results", str(folder), "--set", *TINY]
+    return [
+        "reproduce",
+        "debug",
+        "--out",
+        str(folder / "runs"),
+        "--results",
+        str(folder),
+        "--processes",
+        "1",
+        "--set",
+        *TINY,
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from watchtrylearn import results, tables
+from watchtrylearn import results, statistics, tables
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.provenance import commit
 from watchtrylearn.results import Row
@@ -90,8 +90,18 @@ def test_a_return_is_the_mean_sum_of_rewards_and_is_printed_as_a_number() -> Non
     assert {row["metric"] for row in rows} == {"return"}
     assert {row["ceiling"] for row in rows} == {None}
     shown = tables.markdown({"experiment": "x", "rows": rows})
-    assert "**-3.50** (" in shown
+    assert {row["ci"] for row in rows} == {None}  # every task has the same mean: nothing tells how far off others are
+    assert "**-3.50** (?)" in shown
     assert "return" in str(tables.table({"experiment": "x", "rows": rows}).title)
+
+
+def test_a_document_says_how_its_intervals_were_made_and_a_table_where_none_says_so() -> None:
+    rows = results.rows(attempts("bc", 0, even), TOY, [("bc", 0)])
+    made = results.document("x", command="wtl", seeds=[0], seconds={}, rows=rows)
+    assert made["interval"] == statistics.METHOD
+    assert tables.measured(made) == "success in %, with 95 % intervals over tasks"
+    del made["interval"]
+    assert tables.measured(made).endswith("95 % intervals over tasks (by an older method: they cover about 90 %)")
 
 
 def test_the_whole_is_the_weighted_mean_of_the_families() -> None:

@@ -1,14 +1,17 @@
 """Training: two routes to the same weights, and the same weights whatever happens on the way."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -78,6 +81,7 @@ def config(**changes: object) -> TrainConfig:
 def train(directory: Path, train_config: TrainConfig, **options: object) -> tuple[Line, TrainSummary]:
     learner = Line(options.pop("learner", LineConfig()))
     options.setdefault("sample", sample)
+    options.setdefault("data", {"demos": "0123"})
     summary = fit(learner, config=train_config, directory=directory, progress=Display(quiet=True), **options)
     return learner, summary
 
@@ -138,9 +142,9 @@ def test_it_learns_and_exports_what_it_learned(tmp_path: Path) -> None:
     assert summary.loss < 0.05
     assert not learner.training
     meta, tensors = load_model(tmp_path)
-    assert (meta["learner"], meta["config"]) == ("line", {"width": 16, "noise": 0.0})
-    assert Spec.from_json(meta["spec"]) == SPEC
-    again = Line(LineConfig(**meta["config"]))
+    assert (meta.learner, meta.config, meta.data) == ("line", {"width": 16, "noise": 0.0}, {"demos": "0123"})
+    assert Spec.from_json(meta.spec) == SPEC
+    again = Line(LineConfig(**meta.config))
     again.load_state_dict(tensors)
     assert equal(again, learner)
 
@@ -163,6 +167,90 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
     events.Reload()
     logged = [(event.step, event.value) for event in events.Scalars("loss")]
     assert logged == [(row["step"], pytest.approx(row["loss"])) for row in read_metrics(tmp_path)]
+
+
+class Recorder(ModuleType):
+    """Stands in for a tracker: what it was given, in order, and how it was begun."""
+
+    def __init__(self) -> None:
+        super().__init__("trackio")
+        self.begun: list[dict[str, object]] = []
+        self.rows: list[dict[str, float]] = []
+        self.finished = 0
+
+    def init(self, **options: object) -> None:
+        self.begun.append(options)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.rows.append({"step": step, **values})
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
+    monkeypatch.setitem(sys.modules, "trackio", found)
+    monkeypatch.setenv("WTL_TRACKER", "trackio")
+    return found
+
+
+def test_a_tracker_has_the_same_numbers_each_step_once_although_training_crashed(
+    tmp_path: Path, tracker: Recorder
+) -> None:
+    calls = itertools.count()
+
+    def crash(rng: np.random.Generator) -> Batch:
+        if next(calls) == 35:
+            raise RuntimeError("power cut")
+        return sample(rng)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(Line(LineConfig()), crash, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+    train(tmp_path, config())
+    assert tracker.rows == read_metrics(tmp_path)
+    assert {tuple(o.items()) for o in tracker.begun} == {tuple(tracker.begun[0].items())}  # one run, resumed
+    assert tracker.begun[0]["resume"] == "allow"
+    before = len(tracker.rows)
+    train(tmp_path, config())
+    assert len(tracker.rows) == before  # a finished run is left alone
+
+
+def test_a_tracker_asked_for_later_gets_what_was_before(
+    tmp_path: Path, tracker: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WTL_TRACKER")
+    with pytest.raises(Interrupted):
+        train(tmp_path, config(), should_stop=lambda: True)
+    monkeypatch.setenv("WTL_TRACKER", "trackio")
+    train(tmp_path, config())
+    assert tracker.rows == read_metrics(tmp_path)
+
+
+def test_a_tracker_that_fails_does_not_stop_training(
+    tmp_path: Path, tracker: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(values: dict[str, float], step: int) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tracker, "log", fail)
+    train(tmp_path, config())
+    assert "trackio took no more numbers (no network); training goes on" in caplog.text
+    assert read_metrics(tmp_path)[-1]["step"] == config().steps
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("trackoi", "did you mean 'trackio'?"), ("wandb", r"pip install 'watchtrylearn\[wandb\]'")],
+)
+def test_a_tracker_that_is_not_there_is_said_before_training(
+    name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setenv("WTL_TRACKER", name)
+    with pytest.raises(WtlError, match=sentence):
+        train(tmp_path, config())
 
 
 def test_it_leaves_torch_as_it_was(tmp_path: Path) -> None:
@@ -222,10 +310,50 @@ def test_nine_bad_steps_in_a_row_are_survived(tmp_path: Path) -> None:
 def test_ten_bad_steps_in_a_row_stop_it_with_a_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WtlError, match=r"line: loss or gradient was not finite in 10 steps .* up to step 15"):
         train(tmp_path, config(checkpoint_every=0.0), sample=poisoned(lambda k: k >= 5))
-    found = load_latest(tmp_path / "checkpoints")
+    found = load_latest(tmp_path / "checkpoints", dict)
     assert found is not None
     assert found.step <= 14
     assert all(torch.isfinite(t).all() for t in found.tensors.values() if t.is_floating_point())
+
+
+def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
+    def breaks(rng: np.random.Generator) -> Batch:
+        learner.seen.fill_(math.nan)
+        return sample(rng)
+
+    learner = Line(LineConfig())
+    with pytest.raises(WtlError, match=r"refusing to write .*: seen holds numbers that are not finite"):
+        fit(learner, breaks, config(), tmp_path, {}, Display(quiet=True))
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_a_training_that_went_wrong_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def worse(rng: np.random.Generator) -> Batch:
+        nonlocal drawn
+        drawn += 1
+        batch = sample(rng)
+        batch.query.reward.fill_(1e4 * drawn)
+        return batch
+
+    drawn = 0
+    assert train(tmp_path / "bad", config(), sample=worse)[1].loss > 1e5
+    assert "line: the loss ended at" in caplog.text
+    assert "this training went wrong" in caplog.text
+    caplog.clear()
+    train(tmp_path / "good", config())
+    assert "went wrong" not in caplog.text
+
+
+def test_a_finished_run_without_its_log_has_an_unknown_loss(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    (tmp_path / "metrics.jsonl").unlink()
+    assert math.isnan(train(tmp_path, config())[1].loss)
+
+
+def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
+    train(tmp_path, config(), data={"demos": "0123", "trials": "4567"})
+    with pytest.raises(WtlError, match="was begun on other data: trials changed since; remove that folder"):
+        train(tmp_path, config(), data={"demos": "0123", "trials": "89ab"})
 
 
 # -------------------------------------------------------------------------------------------- kill and resume
@@ -324,7 +452,7 @@ def test_the_first_weights_are_those_of_the_first_start(tmp_path: Path) -> None:
         train(tmp_path, config(), should_stop=lambda: True)
     learner = Line(LineConfig())
     nn.init.zeros_(learner.net[0].weight)
-    fit(learner, sample, config(), tmp_path, Display(quiet=True))
+    fit(learner, sample, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     assert equal(learner, train(tmp_path / "calm", config())[0])
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.sim
 mujoco = pytest.importorskip("mujoco")
-
-from gymnasium.utils.env_checker import check_env  # noqa: E402
 
 from watchtrylearn import results  # noqa: E402
 from watchtrylearn.data.batches import stack  # noqa: E402
@@ -24,7 +20,7 @@ from watchtrylearn.rollouts import rollout  # noqa: E402
 from watchtrylearn.suites import scene as scene_module  # noqa: E402
 from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.scene import SUBSTEPS  # noqa: E402
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, library, row  # noqa: E402
+from watchtrylearn.suites.tabletop import SPEC, Tabletop, row  # noqa: E402
 from watchtrylearn.suites.world import TabletopWorlds  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, STATE, Context, Episode, WtlError  # noqa: E402
 
@@ -180,9 +176,11 @@ def test_an_action_that_is_not_finite_ends_its_world_only(bad: float) -> None:
     assert np.isfinite(worlds.batch.state).all()
 
 
-def test_diverged_physics_is_noticed_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_physics_is_noticed_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """MuJoCo resets such a simulation silently and goes on; the world must not, not even the second time."""
-    monkeypatch.chdir(tmp_path)  # MuJoCo leaves a log file
+    monkeypatch.chdir(tmp_path)
     worlds = SUITE.worlds(TASKS, SEEDS)
     for _ in range(2):
         observation, _ = worlds.reset()
@@ -192,6 +190,9 @@ def test_diverged_physics_is_noticed_every_time(tmp_path: Path, monkeypatch: pyt
         assert not info["success"].any()
         assert np.array_equal(following[STATE][5], observation[STATE][5])
         assert worlds.step(observation[STATE][:, :7])[4]["diverged"][5]
+    assert list(tmp_path.iterdir()) == []  # no MUJOCO_LOG.TXT where a person works
+    assert capfd.readouterr().out == ""
+    assert mujoco.MjLogConfig.get().logto_file  # MuJoCo's settings are the person's
 
 
 def test_objects_rest_where_they_are_put() -> None:
@@ -214,17 +215,3 @@ def test_the_wrong_number_of_anything_is_refused() -> None:
         worlds.reset(options={"initial_state": np.zeros((8, 3))})
     with pytest.raises(WtlError, match="at least one task"):
         SUITE.worlds([], [])
-
-
-def test_gymnasium_makes_one_or_many() -> None:
-    library()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")  # commands are in metres
-        check_env(gymnasium.make("watchtrylearn/Tabletop-v0", task="push-test-000").unwrapped)
-    many = gymnasium.make_vec("watchtrylearn/Tabletop-v0", num_envs=3, task="push-test-000")
-    one = gymnasium.make("watchtrylearn/Tabletop-v0", task="push-test-000")
-    observation, info = many.reset(seed=7)
-    assert many.observation_space.contains(observation)
-    assert info["initial_state"].shape[0] == 3
-    single, _ = one.reset(seed=8)
-    assert all(np.array_equal(single[n], observation[n][1]) for n in SPEC.observation)

@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from gymnasium import register, registry
+
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
     from watchtrylearn.data.lerobot import read_lerobot
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.store import EpisodeStore
     from watchtrylearn.learners import learner_names, load, make_learner
     from watchtrylearn.learners.bc import BCConfig
+    from watchtrylearn.learners.contextual import ContextualConfig
     from watchtrylearn.learners.one_shot import OneShotConfig
     from watchtrylearn.learners.trials_only import TrialsOnlyConfig
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
@@ -56,6 +59,7 @@ _HOME = {
     "load": "learners",
     "make_learner": "learners",
     "BCConfig": "learners.bc",
+    "ContextualConfig": "learners.contextual",
     "OneShotConfig": "learners.one_shot",
     "TrialsOnlyConfig": "learners.trials_only",
     "WatchTryLearnConfig": "learners.watch_try_learn",
@@ -81,10 +85,21 @@ _HOME = {
     "pretrained": "weights",
 }
 
+ENV_ID = "watchtrylearn/Tabletop-v0"
+if (
+    ENV_ID not in registry
+):  # Gymnasium finds no plug-ins by itself: whoever imports us may `make` it, MuJoCo waits for that
+    register(
+        ENV_ID,
+        entry_point="watchtrylearn.suites.env:TabletopEnv",
+        vector_entry_point="watchtrylearn.suites.env:TabletopVectorEnv",
+        max_episode_steps=50,
+    )
+
 __version__ = version("watchtrylearn")
 __all__ = [
-    "Attempt", "BCConfig", "Channel", "Context", "Episode", "EpisodeStore", "EpisodeTable", "Learner",
-    "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
+    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeStore", "EpisodeTable",
+    "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
     "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
     "read_lerobot", "rollout", "stack", "suite_names",

@@ -9,23 +9,30 @@ ones and perhaps a leftover that nobody reads. A *model* is what training leaves
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from watchtrylearn.files import read_bytes, read_json, sync_directory, write_atomic, write_json
+from watchtrylearn.files import (
+    JSON_LIMIT,
+    parse_typed,
+    read_bytes,
+    read_typed,
+    sync_directory,
+    write_atomic,
+    write_json,
+)
 from watchtrylearn.types import WtlError, canonical_json
 
 SCHEMA = 1  # raised whenever a reader of the old layout would misread the new one
@@ -35,22 +42,54 @@ _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.jso
 _MODEL_TENSORS, _MODEL_STATE = "model.safetensors", "model.json"
 _FOLDER = re.compile(r"^step-(\d{8,})$")
 _LEFTOVER = re.compile(r"^\.step-\d{8,}\.(new|old)\.tmp$")
-_TENSORS_LIMIT = 16 * 2**30  # bytes
+_TENSORS_LIMIT = 4 * 2**30  # bytes; four times what a learner may have (``learners.MOST_NUMBERS``), and room
 _HEADER_LIMIT = 4 * 2**20  # bytes; a header of 100,000 invented tensors takes longer to parse than to refuse
 
 Tensors = Mapping[str, torch.Tensor]
+State = TypeVar("State")
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Where training stood after ``step`` steps: named tensors (on the CPU) and a JSON state."""
+class Checkpoint(Generic[State]):
+    """Where training stood after ``step`` steps: named tensors (on the CPU) and a state."""
 
     step: int
     tensors: dict[str, torch.Tensor]
-    state: dict[str, Any]
+    state: State
     path: Path
+
+
+@dataclass(frozen=True)
+class Model:
+    """What ``model.json`` says: which learner for which spec, how it was trained (``fit``), and the weights' hash."""
+
+    schema: int
+    learner: str
+    config: dict[str, Any]
+    spec: dict[str, Any]
+    tensors_sha256: str
+    train: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    schema: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Step:
+    step: int
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    schema: int
+    sha256: str
 
 
 def versions() -> dict[str, str]:
@@ -124,8 +163,8 @@ def remove_leftovers(directory: Path) -> None:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def load_latest(directory: str | Path) -> Checkpoint | None:
-    """The newest sound checkpoint in ``directory``, None if there never was one.
+def load_latest(directory: str | Path, kind: type[State]) -> Checkpoint[State] | None:
+    """The newest sound checkpoint in ``directory`` with a state of type ``kind``, None if there never was one.
 
     A damaged one is passed over with a warning that names it and says why. Raises ``WtlError`` if all of them
     are damaged, or if the newest was written by another version of the schema.
@@ -134,7 +173,7 @@ def load_latest(directory: str | Path) -> Checkpoint | None:
     damaged: list[str] = []
     for step in _steps(directory):
         try:
-            found = _load(directory / f"step-{step:08d}", step)
+            found = _load(directory / f"step-{step:08d}", step, kind)
         except _Damaged as error:
             damaged.append(str(error))
             continue
@@ -157,19 +196,18 @@ def _steps(directory: Path) -> list[int]:
     return sorted((int(found[1]) for found in map(_FOLDER.match, names) if found), reverse=True)
 
 
-def _load(folder: Path, step: int) -> Checkpoint:
+def _load(folder: Path, step: int, kind: type[State]) -> Checkpoint[State]:
     try:
-        manifest = read_json(folder / _MANIFEST)
-        hashes = {name: str(manifest["sha256"][name]) for name in (_TENSORS, _STATE)}
-        schema = manifest["schema"]
-    except (WtlError, KeyError, TypeError) as error:
+        manifest = read_typed(folder / _MANIFEST, _Manifest)
+        hashes = {name: manifest.sha256[name] for name in (_TENSORS, _STATE)}
+    except (WtlError, KeyError) as error:
         raise _Damaged(f"{folder / _MANIFEST} is missing or broken ({error})") from error
-    _require_schema(schema, folder / _MANIFEST)
+    _require_schema(manifest.schema, folder / _MANIFEST)
     try:
         content = {name: _read_verified(folder / name, digest) for name, digest in hashes.items()}
-        state = json.loads(content[_STATE])
-        if state.pop("step") != step:
+        if parse_typed(content[_STATE], _Step, str(folder / _STATE)).step != step:
             raise WtlError(f"{folder} was renamed: its state is of another step")
+        state = parse_typed(content[_STATE], kind, str(folder / _STATE))
         return Checkpoint(step, _unpack(content[_TENSORS], folder / _TENSORS), state, folder)
     except WtlError as error:
         raise _Damaged(str(error)) from error
@@ -182,7 +220,7 @@ def _read_verified(path: Path, digest: str) -> bytes:
     return content
 
 
-def _require_schema(schema: Any, path: Path) -> None:
+def _require_schema(schema: int, path: Path) -> None:
     if schema != SCHEMA:
         raise WtlError(f"{path} has schema {schema!r}, this version of watchtrylearn reads schema {SCHEMA}")
 
@@ -193,9 +231,11 @@ def _require_schema(schema: Any, path: Path) -> None:
 def save_model(directory: str | Path, tensors: Tensors, meta: Mapping[str, Any]) -> None:
     """Write ``model.safetensors`` and ``model.json`` (``meta``, versions, hashes) into ``directory``.
 
-    An old ``model.json`` is removed first and the new one written last: the pair is complete or absent.
+    An old ``model.json`` is removed first and the new one written last: the pair is complete or absent. Raises
+    ``WtlError``, with nothing written, if a number is not finite.
     """
     directory = Path(directory)
+    _require_finite(tensors, f"refusing to write {directory / _MODEL_TENSORS}")
     content = _pack(tensors)
     body = {"schema": SCHEMA, **meta, "versions": versions(), "tensors_sha256": _sha(content)}
     (directory / _MODEL_STATE).unlink(missing_ok=True)
@@ -203,22 +243,25 @@ def save_model(directory: str | Path, tensors: Tensors, meta: Mapping[str, Any])
     write_json(directory / _MODEL_STATE, {**body, "sha256": _sha(canonical_json(body).encode())})
 
 
-def load_model(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The meta data and tensors (on the CPU) of the trained model in the folder ``path``.
+def load_model(path: str | Path) -> tuple[Model, dict[str, torch.Tensor]]:
+    """The description and the tensors (on the CPU) of the trained model in the folder ``path``.
 
     Raises ``WtlError`` naming the file if it is missing, damaged, or of another schema version.
     """
     file = Path(path) / _MODEL_STATE
     if not file.exists():
         raise WtlError(f"there is no trained model in {path}: {_MODEL_STATE} is missing")
-    meta = read_json(file)
-    if not isinstance(meta, dict) or not {"schema", "sha256", "tensors_sha256"} <= meta.keys():
-        raise WtlError(f"{file} does not describe a trained model")
-    _require_schema(meta["schema"], file)
-    if meta.pop("sha256") != _sha(canonical_json(meta).encode()):
+    content = read_bytes(file, JSON_LIMIT)
+    seal = parse_typed(content, _Sealed, str(file))
+    _require_schema(seal.schema, file)
+    body = parse_typed(content, dict[str, Any], str(file))
+    del body["sha256"]
+    if seal.sha256 != _sha(canonical_json(body).encode()):
         raise WtlError(f"{file} is not what was written (its SHA-256 differs)")
-    tensors = _read_verified(Path(path) / _MODEL_TENSORS, meta["tensors_sha256"])
-    return meta, _unpack(tensors, Path(path) / _MODEL_TENSORS)
+    meta = parse_typed(content, Model, str(file))
+    tensors = _unpack(_read_verified(Path(path) / _MODEL_TENSORS, meta.tensors_sha256), Path(path) / _MODEL_TENSORS)
+    _require_finite(tensors, f"refusing {Path(path) / _MODEL_TENSORS}")
+    return meta, tensors
 
 
 def copy_model(source: str | Path, target: str | Path) -> None:
@@ -240,6 +283,12 @@ def model_sha256(path: str | Path) -> str:
 
 
 # -------------------------------------------------------------------------------------------------- tensors
+
+
+def _require_finite(tensors: Tensors, refusal: str) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise WtlError(f"{refusal}: {name[:60]} holds numbers that are not finite, so its training went wrong")
 
 
 def _sha(content: bytes) -> str:

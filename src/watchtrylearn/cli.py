@@ -1,23 +1,27 @@
 """The command line, ``wtl``: show a robot one demonstration, let it try, tell it yes or no, and it learns.
 
 Every verb works on a run directory (--out) and continues there where it stopped. Exit status: 0 done, 2 a problem
-you can act on (one sentence says which), 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved.
+you can act on (one sentence says which), 130 or 143 stopped by Ctrl-C or SIGTERM with everything saved, 141 stopped
+like that because nobody reads the output any more.
+
+`wtl --version` tells the version. `eval "$(wtl --completion bash)"` (or zsh) teaches your shell to complete commands.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import tyro
 
-from watchtrylearn.errors import WtlError
+from watchtrylearn.errors import WtlError, suggestion
 
 # Nothing heavy is imported before a verb runs: help is instant.
 
@@ -36,7 +40,21 @@ Learner = Annotated[
     tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
+AnyDataset = Annotated[
+    tyro.conf.Positional[Path],
+    tyro.conf.arg(metavar="PATH", help="A folder, or a Hub name that is in the local cache."),
+]
+Processes = Annotated[
+    int | None,
+    tyro.conf.arg(
+        help="2: methods that watch and methods that do not are trained side by side; 1: one after the other, with the "
+        "same results. 2 unless there is but one processor core."
+    ),
+]
 DEMO = Path("runs/demo")
+TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
+CLOSED_PIPE = 141  # the exit status of who writes where nobody reads: 128 + SIGPIPE
+OWN = "own_data.json"  # in a run directory: it is one on recordings from elsewhere
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
 
@@ -51,6 +69,7 @@ def demo(
             metavar="[NAME]", help=f"Train nothing: new tasks for the weights NAME ({PRETRAINED} unless given)."
         ),
     ] = None,
+    processes: Processes = None,
 ) -> None:  # fmt: skip
     """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
 
@@ -68,7 +87,7 @@ def demo(
     from watchtrylearn.experiments import main_job
 
     with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
-        main_job.everything(run)
+        main_job.everything(run, _processes(processes))
 
 
 @app.command
@@ -84,14 +103,34 @@ def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> N
 
 
 @app.command
-def train(learner: Learner, out: Out = DEMO, skip_bad: SkipBad = False) -> None:
-    """Train a learner from the run's demonstrations and trials.
+def train(
+    learner: Learner,
+    out: Annotated[
+        Path | None, tyro.conf.arg(help="The run directory; runs/demo unless given, or runs/DATASET.")
+    ] = None,
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="DATASET...", help="LeRobot v3.0 datasets to learn from: folders, or cached Hub names."),
+    ] = (),
+    settings: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="set", help="With --data: options, e.g. every=3 train.steps=500; see docs/your-data.md."),
+    ] = (),
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train a learner from the run's demonstrations and trials, or with --data from recordings of your own.
 
-    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER.
+    Writes config, metrics (JSONL and TensorBoard), checkpoints and model.safetensors into RUN/LEARNER. With --data,
+    some tasks are held out, and RUN/results.json says how well their actions are predicted after one demonstration.
     """
+    folder = out or (Path("runs") / Path(data[0]).name if data else DEMO)
+    if data or (folder / OWN).exists():
+        return _on_own_data(folder, learner, data, settings, skip_bad)
+    if settings:
+        raise WtlError("--set needs --data here; the settings of an experiment are given when it begins")
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None, (), skip_bad) as run:
+    with _opened(folder, None, (), skip_bad) as run:
         main_job.learn(run, learner)
 
 
@@ -139,6 +178,8 @@ def evaluate(
     from watchtrylearn.experiments import main_job
 
     folder = out or DEMO
+    if against is None and (folder / OWN).exists():
+        return _on_own_data(folder)
     if against is not None and against.resolve() == folder.resolve():
         raise WtlError(f"--against {against} is the run itself")
     with _opened(folder, None) as run:
@@ -168,6 +209,7 @@ def reproduce(
     results: Annotated[
         Path | None, tyro.conf.arg(help="Folder for NAME.json; benchmarks/results unless settings were changed.")
     ] = None,
+    processes: Processes = None,
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
@@ -175,7 +217,6 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.config import nearest, override
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
     from watchtrylearn.progress import Display
 
@@ -186,13 +227,13 @@ def reproduce(
         "debug": wtl_state.reproduce,
     }
     if name not in tables:
-        raise WtlError(f"cannot reproduce {name!r}; did you mean {nearest(name, list(tables))!r}?")
+        raise WtlError(f"cannot reproduce {name!r}; {suggestion(name, tables)}")
     display = Display()
-    chosen = override(experiment(name), settings, f"experiment {name}")
+    chosen = experiment(name, settings)
     if chosen.seed:
         raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
     folder = out or Path("runs") / name
-    for document in tables[name](chosen, folder, display):
+    for document in tables[name](chosen, folder, display, _processes(processes)):
         main_job.publish(document, folder / "results.json", display)
     if results or not (settings or name == "debug"):
         main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
@@ -219,24 +260,28 @@ def data() -> None:
 
 
 @data_app.command(name="inspect")
-def data_inspect(path: Dataset) -> None:
-    """What a dataset holds: episodes by kind, family and split, success, lengths, size."""
-    from rich.console import Console
+def data_inspect(path: AnyDataset) -> None:
+    """What a dataset holds: episodes by kind, family and split (or by task, if LeRobot wrote it), success, lengths."""
     from rich.table import Table
 
     from watchtrylearn.data.verify import inspect as summarise
+    from watchtrylearn.progress import PipedConsole
 
     found = summarise(path)
-    table = Table(title=f"{path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
-    for heading in ("kind", "family", "split", "tasks", "episodes", "success", "diverged", "steps"):
-        table.add_column(heading, justify="left" if heading in ("kind", "family", "split") else "right")
+    table = Table(title=f"{found.path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
+    left = ("kind", found.by, "split")
+    for heading in (*left, *(("tasks",) if found.by == "family" else ()), "episodes", "success", "steps"):
+        table.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
     for group in found.groups:
+        success = f"{100 * group.success_rate:.1f} %" + (f", {group.diverged} diverged" if group.diverged else "")
         lengths = f"{group.shortest} to {group.longest}, mean {group.mean_length:.1f}"
-        counts = (str(group.tasks), str(group.episodes), f"{100 * group.success_rate:.1f} %", str(group.diverged))
-        table.add_row(group.kind, group.family, group.split, *counts, lengths)
-    Console().print(table)
-    for sentence in found.skipped:
-        print(f"left out: {sentence}")
+        tasks = (str(group.tasks),) if found.by == "family" else ()
+        table.add_row(group.kind, group.family, group.split, *tasks, str(group.episodes), success, lengths)
+    PipedConsole().print(table)
+    for name, channel in [*found.header.spec.observation.items(), ("action", found.header.spec.action)]:
+        print(f"{name}: {', '.join(channel.names)}")
+    for sentence in found.notes:
+        print(sentence)
 
 
 @data_app.command(name="verify")
@@ -263,45 +308,127 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo, "record": record, "train": train, "try": try_, "evaluate": evaluate, "report": report,
     "list": list_, "data": data, "reproduce": reproduce,
 }  # fmt: skip
-NEEDED = {"--set": "at least one NAME=VALUE", "--pretrained": f"a name, e.g. {PRETRAINED}"}
+NEEDED = {
+    "--set": "at least one NAME=VALUE",
+    "--data": "at least one dataset",
+    "--pretrained": f"a name, e.g. {PRETRAINED}",
+}
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
+
+
+def _processes(wanted: int | None) -> int:
+    """How many processes to use."""
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(2, cores)
+    if wanted not in (1, 2):
+        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
+    return wanted
 
 
 def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:
     """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
-    from watchtrylearn.config import override
     from watchtrylearn.experiments import experiment
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.progress import Display
 
+    if (out / OWN).exists():
+        raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
-    chosen = None if preset is None else override(experiment(preset), settings, f"experiment {preset}")
+    chosen = None if preset is None else experiment(preset, settings)
     return open_run(out, chosen, Display(), skip_bad)
+
+
+def _on_own_data(
+    out: Path,
+    learner: str | None = None,
+    data: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    skip: bool = False,
+) -> None:
+    """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
+    from watchtrylearn.config import override
+    from watchtrylearn.experiments import own_data
+    from watchtrylearn.learners import config_class
+    from watchtrylearn.progress import Display
+
+    if learner is not None:
+        config_class(learner)  # refuses an unknown name
+    chosen = override(own_data.OwnData(), settings, "training on own data") if settings else None
+    with own_data.open_run(out, data, chosen, Display(), skip) as run:
+        if learner is not None:
+            own_data.train(run, learner)
+        own_data.assess(run)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
     arguments = _named(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        from watchtrylearn import __version__
+
+        print(f"wtl {__version__}")
+        return 0
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
-        if arguments[:1] == ["data"] and len(arguments) > 1:
+        if arguments[:1] == ["--completion"]:
+            print(_completion(arguments[1:]), end="")
+        elif arguments[:1] == ["data"] and len(arguments) > 1:
             _refuse_unknown(arguments[1:], DATA_VERBS, "wtl data")
             data_app.cli(prog="wtl data", args=arguments[1:])
         else:
             _refuse_unknown(arguments, VERBS, "wtl")
             app.cli(prog="wtl", description=__doc__, args=arguments)
+        sys.stdout.flush()
     except WtlError as error:
-        print(f"wtl: {error}", file=sys.stderr)
-        return int(getattr(error, "exit_status", 2))
+        return _tell(str(error), int(getattr(error, "exit_status", 2)))
     except (KeyboardInterrupt, _Terminated) as stop:
-        print("wtl: stopped; what was finished is saved, and the same command continues", file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
-    except BrokenPipeError:
-        return 0
+        status = 143 if isinstance(stop, _Terminated) else 130
+        return _tell("stopped; what was finished is saved, and the same command continues", status)
+    except BrokenPipeError:  # whoever read the answer has seen enough
+        _hush(sys.stdout)
+        return CLOSED_PIPE
+    except OSError as error:  # no permission, a name too long, a disk that fails: where no reader or writer names it
+        return _tell(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _tell(sentence: str, status: int) -> int:
+    """Say it on stderr and return the exit status; if nobody reads stderr any more, say it on the terminal."""
+    try:
+        print(f"wtl: {sentence}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _hush(sys.stderr)
+        with suppress(OSError), open("/dev/tty", "w") as terminal:
+            print(f"wtl: the output was closed: {sentence}", file=terminal)
+        return CLOSED_PIPE
+    return status
+
+
+def _hush(stream: TextIO) -> None:
+    """Send what is left of a closed stream nowhere, or Python would complain of it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _completion(arguments: Sequence[str]) -> str:
+    """The completion script of the shell that ``arguments`` name."""
+    from watchtrylearn.completion import SHELLS, script
+    from watchtrylearn.experiments import EXPERIMENTS
+    from watchtrylearn.experiments.steps import EXPLORERS
+    from watchtrylearn.learners import learner_names
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        raise WtlError(f"--completion needs a shell: {' or '.join(SHELLS)}")
+    names = [entry.name for entry in EXPERIMENTS]
+    words = {
+        "learner": learner_names(), "name": TABLES, "policy": list(EXPLORERS), "preset": names,
+        "pretrained": [PRETRAINED], "settings": [],
+    }  # fmt: skip
+    return script(arguments[0], VERBS, {"data": DATA_VERBS}, words)
 
 
 class _Terminated(BaseException):
@@ -328,26 +455,21 @@ def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., 
         return
     verb = arguments[0]
     if verb not in verbs:
-        raise WtlError(
-            f"{program} has no verb {verb!r}; did you mean {_nearest(verb, verbs)!r}? (see {program} --help)"
-        )
+        known = [*verbs, *(["--version"] if program == "wtl" else [])]
+        raise WtlError(f"{program} has no verb {verb!r}; {suggestion(verb, known)} (see {program} --help)")
     parameters = inspect.signature(verbs[verb]).parameters
     needed = [name.upper() for name, p in parameters.items() if p.default is inspect.Parameter.empty]
     if needed and not arguments[1:]:
         raise WtlError(f"{program} {verb} needs {needed[0]} (see {program} {verb} --help)")
     names = [name.replace("settings", "set").replace("_", "-") for name in parameters]
-    known = ["--help", *(f"--{prefix}{name}" for name in names for prefix in ("", "no-"))]
+    negated = [f"--no-{name}" for name in names]  # of switches; never suggested, since most do not exist
+    known = ["--help", *(f"--{name}" for name in names)]
     for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
         if argument in NEEDED and following.startswith("--"):
             raise WtlError(f"{argument} needs {NEEDED[argument]}")
         option = argument.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in known:
-            nearest = _nearest(option, known)
-            raise WtlError(f"{program} {verb} has no option {option!r}; did you mean {nearest!r}?")
-
-
-def _nearest(word: str, known: Any) -> str:
-    return str(difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0])
+        if option.startswith("--") and option not in [*known, *negated]:
+            raise WtlError(f"{program} {verb} has no option {option!r}; {suggestion(option, known)}")
 
 
 if __name__ == "__main__":

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from watchtrylearn.types import WtlError
+from watchtrylearn.errors import WtlError, suggestion
 
 Config = TypeVar("Config")
+EXACT = 2**53  # whole numbers up to this are the same in every reader of JSON, and as floats
+SHOWN = 60  # characters of a value in a sentence
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The known word that ``word`` was probably meant to be."""
-    return difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
+def require_within(where: str, config: Any, **bounds: tuple[int | float, int | float]) -> None:
+    """Raise ``WtlError`` unless the named fields (numbers, or tuples of them) lie within their (low, high).
+
+    What is not a number lies nowhere. Configs come from files as well as from people, so sizes have an upper end.
+    """
+    for name, (low, high) in bounds.items():
+        found = getattr(config, name)
+        if not all(low <= value <= high for value in (found if isinstance(found, tuple) else (found,))):
+            raise WtlError(f"{where}{name} must be between {low:,} and {high:,}, got {shortened(found)}")
+
+
+def shortened(value: Any) -> str:
+    """The value as JSON, cut where it is too long for a sentence."""
+    try:
+        text = json.dumps(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists without end
+        return "a value too large to show"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config:
@@ -31,7 +47,7 @@ def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config
     built: dict[str, Any] = {}
     for key, entry in value.items():
         if key not in fields:
-            raise WtlError(f"{where} has no option {key!r}; did you mean {nearest(key, fields)!r}?")
+            raise WtlError(f"{where} has no option {shortened(key)}; {suggestion(key, fields)}")
         built[key] = _field(hints[key], entry, f"{where}.{key}")
     required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in built and _no_default(f)]
     if required:
@@ -55,10 +71,10 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
         for part in path:
             node = _enter(node, part, where)
         if last not in node:
-            raise WtlError(f"{where} has no option {name!r}; did you mean {nearest(last, list(node))!r}?")
+            raise WtlError(f"{where} has no option {name!r}; {suggestion(last, node)}")
         try:
             node[last] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             node[last] = text
     return from_json(type(config), changed, where)
 
@@ -66,15 +82,14 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
 def _enter(node: Any, part: str, where: str) -> Any:
     if not isinstance(node, dict) or part not in node:
         known = list(node) if isinstance(node, dict) else []
-        hint = f"; did you mean {nearest(part, known)!r}?" if known else ""
-        raise WtlError(f"{where} has no option {part!r}{hint}")
+        raise WtlError(f"{where} has no option {part!r}" + (f"; {suggestion(part, known)}" if known else ""))
     return node[part]
 
 
 def _field(hint: Any, entry: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
-            raise WtlError(f"{where} must be a group of options, got {entry!r}")
+            raise WtlError(f"{where} must be a group of options, got {shortened(entry)}")
         return from_json(hint, entry, where)
     return _plain(hint, entry, where)
 
@@ -82,6 +97,8 @@ def _field(hint: Any, entry: Any, where: str) -> Any:
 def _plain(hint: Any, entry: Any, where: str) -> Any:
     """A scalar, a tuple of them, or an optional one; whole numbers pass for floats."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if type(entry) is int and abs(entry) > EXACT:
+        raise WtlError(f"{where} must be {_wanted(hint)} of at most 2**53, got {shortened(entry)}")
     if origin is tuple and isinstance(entry, list | tuple):
         item = arguments[0]
         return tuple(_plain(item, each, where) for each in entry)
@@ -93,7 +110,7 @@ def _plain(hint: Any, entry: Any, where: str) -> Any:
         return float(entry)
     if hint in (int, str, bool) and type(entry) is hint:
         return entry
-    raise WtlError(f"{where} must be {_wanted(hint)}, got {entry!r}")
+    raise WtlError(f"{where} must be {_wanted(hint)}, got {shortened(entry)}")
 
 
 def _wanted(hint: Any) -> str:

@@ -1,31 +1,44 @@
-"""Files that are either whole or not there, and directories that one process at a time may write to.
+"""Files that are either whole or not there, read within bounds, in directories that one process at a time writes.
 
 A file appears under its name only after its bytes are on the disk, so a crash, a ``kill -9`` or a full disk
 leaves the old file intact. What an interrupted writer leaves behind has a name that no reader looks at, and
 the next one to lock the directory removes it.
+
+Only regular files of limited size are read, and symbolic links are not followed: a directory that came from
+somewhere else can neither make its reader wait, nor fill its memory, nor lead it to write elsewhere.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import itertools
 import json
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import GenericAlias
+from typing import Any, TypeVar
+
+import filelock
+import msgspec
 
 from watchtrylearn.errors import WtlError
 
+T = TypeVar("T")
+
 LOCK = ".lock"
-JSON_LIMIT = 64 * 2**20  # bytes; a larger "JSON file" is not one of ours
+JSON_LIMIT = 4 * 2**20  # bytes; a larger "JSON file" is not one of ours, and could become a hundred times as much
+FILE_LIMIT = 2**30
 
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"^\..+\.(?P<host>[^~]+)~(?P<pid>\d+)~\d+\.tmp$")
+# a FIFO must not make the reader wait; Windows has neither flag, but one for bytes as they are
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -67,7 +80,9 @@ def make_folder(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable: a rename is on the disk only after this."""
+    """Make the names in a folder durable: a rename is on the disk only after this (Windows has no such call)."""
+    if os.name == "nt":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -79,7 +94,7 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are not JSON and are refused."""
     try:
         text = json.dumps(value, indent=2, allow_nan=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise WtlError(f"cannot write {path}: {error}") from error
     write_atomic(path, text + "\n")
 
@@ -87,17 +102,57 @@ def write_json(path: str | Path, value: Any) -> None:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """The content of a file of at most ``limit`` bytes; every failure is a ``WtlError`` naming it."""
+def read_bytes(path: str | Path, limit: int = FILE_LIMIT, size: int | None = None) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes; every failure is a ``WtlError`` naming it.
+
+    ``size`` is what it must hold, where that is known: it is compared before anything is read. A symbolic link
+    in the last place of ``path`` is refused; ``contained`` refuses the others.
+    """
     try:
-        size = os.stat(path).st_size
-        if limit is not None and size > limit:
-            raise WtlError(f"refusing to read {path}: {size} bytes, more than {limit}")
-        return Path(path).read_bytes()
+        handle = os.open(path, _READ)
+        with open(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise WtlError(f"cannot read {path}: it is not a regular file")
+            if found.st_size > limit:
+                raise WtlError(f"refusing to read {path}: {found.st_size} bytes, more than {limit}")
+            if size is not None and found.st_size != size:
+                raise WtlError(f"{path} is damaged: it has {found.st_size} bytes instead of {size}")
+            content = file.read(found.st_size + 1)
     except FileNotFoundError as error:
         raise WtlError(f"there is no file {path}") from error
-    except OSError as error:
-        raise WtlError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        link = os.path.islink(path)
+        cause = "it is a symbolic link, which is not followed" if link else getattr(error, "strerror", None) or error
+        raise WtlError(f"cannot read {path}: {cause}") from error
+    if len(content) != found.st_size:
+        raise WtlError(f"cannot read {path}: it does not hold the {found.st_size} bytes that it claims")
+    return content
+
+
+def read_typed(path: str | Path, kind: type[T] | GenericAlias, limit: int = JSON_LIMIT) -> T:
+    """The value of type ``kind`` in a JSON file: a dataclass, TypedDict, msgspec Struct or plain annotation.
+
+    Nothing is converted: a text is no number, a fraction no integer. A missing, oversized, broken or otherwise
+    shaped file is a ``WtlError`` naming file and field. Fields that ``kind`` does not have are left out, unbuilt;
+    a ``msgspec.Struct`` with ``forbid_unknown_fields`` refuses them.
+    """
+    return parse_typed(read_bytes(path, limit), kind, str(path))
+
+
+def parse_typed(content: bytes | str, kind: type[T] | GenericAlias, where: str) -> T:
+    """``read_typed`` for JSON that is already in memory; ``where`` is what errors call it."""
+    try:
+        value: T = msgspec.json.decode(content, type=kind, strict=True)
+        return value
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).replace("`", "").partition(" - at $")
+        field = f"{place.strip('.')}: " if place else ""
+        raise WtlError(f"{where}: {field}{what[:1].lower()}{what[1:]}") from error
+    except WtlError as error:  # a dataclass that checks its own fields
+        raise WtlError(f"{where}: {error}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: bad UTF-8 inside a text
+        raise WtlError(f"{where} is not valid JSON: {error}") from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -112,11 +167,17 @@ def read_json(path: str | Path) -> Any:
 def contained(root: str | Path, relative: str) -> Path:
     """``root / relative``, refused if that leaves ``root`` (by "..", an absolute path or a symbolic link).
 
-    The one place through which names found inside untrusted files become paths.
+    The one place through which names below a directory that may come from somewhere else become paths. ``root``
+    itself was chosen by the user, and may be a link.
     """
-    path = Path(root, relative)
-    if "\0" in relative or not path.resolve().is_relative_to(Path(root).resolve()):
+    inside = Path(relative)
+    if "\0" in relative or inside.anchor or inside.drive or ".." in inside.parts:
         raise WtlError(f"refusing the path {relative!r}: it leads outside {root}")
+    path = Path(root)
+    for part in inside.parts:
+        path = path / part
+        if os.path.islink(path):
+            raise WtlError(f"refusing the path {relative!r}: {path} is a symbolic link, which leads outside {root}")
     return path
 
 
@@ -134,57 +195,54 @@ def directory_lock(path: str | Path, wait: float = 0.0) -> Iterator[None]:
     what dead writers left half-written in it is removed.
     """
     path = Path(path)
+    # never filelock's "soft" lock, a file that outlives its holder; neither of these follows a link
+    kind = filelock.WindowsFileLock if os.name == "nt" else filelock.UnixFileLock
+    lock = kind(path / LOCK, fallback_to_soft=False, preserve_lock_file=True, poll_interval=0.01, on_acquired=_sign)
     try:
         make_folder(path)
-        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire(timeout=wait)
+    except filelock.Timeout as error:
+        raise WtlError(f"{path} is in use by {_holder(path / LOCK)}; wait for it or stop it") from error
     except OSError as error:
-        raise WtlError(f"cannot lock {path}: {error.strerror or error}") from error
+        link = os.path.islink(path / LOCK)
+        cause = f"{LOCK} is a symbolic link, which is not followed" if link else error.strerror or error
+        raise WtlError(f"cannot lock {path}: {cause}") from error
     try:
-        _acquire(handle, path, time.monotonic() + wait)
         remove_leftovers(path)
         yield
     finally:
-        os.close(handle)  # closing releases; the file stays, since unlinking it would race with a newcomer
+        lock.release()  # the file stays, since unlinking it would race with a newcomer
 
 
-def _acquire(handle: int, path: Path, deadline: float) -> None:
+def _sign(handle: int) -> None:
+    """Say in the lock file who holds it; a file that has another name too, or is none, is not ours to write to."""
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise OSError(f"{LOCK} is not a regular file of its own")
     info = {"pid": os.getpid(), "host": _host(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, json.dumps(info).encode())
+
+
+def _holder(path: Path) -> str:
     try:
-        while not _try_lock(handle):
-            if time.monotonic() >= deadline:
-                raise WtlError(f"{path} is in use by {_holder(handle)}; wait for it or stop it")
-            time.sleep(0.01)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(info).encode(), 0)
-    except OSError as error:
-        raise WtlError(f"cannot lock {path}: {error.strerror or error}") from error
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _holder(handle: int) -> str:
-    try:
-        info = json.loads(os.pread(handle, 4096, 0))
+        info = json.loads(read_bytes(path, 4096))
         return f"process {info['pid']} on {info['host']} since {info['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (WtlError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """The temporary files in ``folder`` whose writer (on this host) is dead."""
+    """The temporary files in ``folder`` whose writer (on this host) is dead. Raises ``OSError``."""
     return [path for path in folder.iterdir() if _is_leftover(path.name)]
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what dead writers left half-written in ``folder``."""
-    for path in leftovers(folder):
-        path.unlink(missing_ok=True)
+    """Delete what dead writers left half-written in ``folder``, where that is allowed."""
+    with contextlib.suppress(OSError):
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
 
 
 def _is_leftover(name: str) -> bool:
@@ -193,6 +251,8 @@ def _is_leftover(name: str) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    if os.name == "nt":  # there, os.kill is no question
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from watchtrylearn.rollouts import rollout
+from watchtrylearn.rollouts import HUNG, RAISED, STEP_TIMEOUT, rollout
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Adaptive, Context, Episode, Task, WtlError
 
@@ -45,12 +45,13 @@ def evaluate(
     trials: int,
     run_seed: int = 0,
     on_step: Callable[[int], None] | None = None,
+    step_timeout: float | None = STEP_TIMEOUT,
 ) -> list[Attempt]:
     """Lets a learner watch, then attempt every scene ``trials + 1`` times, learning from each attempt.
 
     Attempt ``k`` of a scene is made with the demonstrations and the ``k`` earlier attempts as context, in the same
     scene (the papers' protocol), whether or not those succeeded. Attempts of all methods on the same ``scenes``
-    are paired.
+    are paired. What raises or hangs (``step_timeout``) is a failed attempt, and the next ones are made in new worlds.
     """
     if not scenes:
         raise WtlError("there are no scenes to evaluate on")
@@ -61,8 +62,10 @@ def evaluate(
     try:
         for k in range(trials + 1):
             policy = learner.adapt(contexts)
-            episodes = rollout(policy, worlds, attempt=k, run_seed=run_seed, on_step=on_step)
+            episodes = rollout(policy, worlds, attempt=k, run_seed=run_seed, on_step=on_step, step_timeout=step_timeout)
             attempts += [Attempt(learner.name, s, k, e) for s, e in zip(scenes, episodes, strict=True)]
+            if any(e.terms.keys() & {RAISED, HUNG} for e in episodes):  # who knows in what state these worlds are
+                worlds = suite.worlds([s.task for s in scenes], [s.seed for s in scenes])
             contexts = [c.with_trial(e) for c, e in zip(contexts, episodes, strict=True)]
     finally:
         worlds.close()

@@ -18,7 +18,7 @@ import numpy as np
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.provenance import commit, machine, versions
-from watchtrylearn.statistics import cluster_bootstrap, paired_comparison
+from watchtrylearn.statistics import METHOD, mean_interval, paired_comparison, rate_interval
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Episode, WtlError
 
@@ -72,13 +72,11 @@ def rows(
 ) -> list[Row]:
     """Success rates (or mean returns) of every entry: per family and over all, on all scenes and the conflicting ones.
 
-    The interval is the BCa bootstrap over tasks (``statistics.cluster_bootstrap``) from a generator that
-    depends on the row alone, so equal attempts give equal rows. Where all tasks have the same rate (0 % and
-    100 % among them) it comes from Wilson's for that many tasks. Returns have no natural bounds: where all tasks
-    have the same mean return, the interval has no width. Of several training seeds a row has their mean, and
-    ``of_seeds`` has each one's. ``facts`` (``dataset_size=...``, ``config=...``) are added to every row; ``scene`` and
-    ``ceiling`` replace the row's own, and with ``clusters="scenes"`` the bootstrap is over scenes: for suites whose
-    tasks are all the tasks there are.
+    The interval ``ci`` is over tasks (``statistics.rate_interval``, ``mean_interval``): where the mean of these trained
+    policies on all such tasks may lie. It is None for returns that are the same in all tasks, since those have no
+    natural bounds. Of several training seeds a row has their mean, and ``of_seeds`` has each one's. ``facts``
+    (``dataset_size=...``, ``config=...``) are added to every row; ``scene`` and ``ceiling`` replace the row's own, and
+    with ``clusters="scenes"`` the interval is over scenes: for suites whose tasks are all the tasks there are.
 
     Args:
         attempts: of any number of methods (``protocol.evaluate``).
@@ -155,11 +153,10 @@ def _row(
 ) -> Row:
     method, trials = entry
     values = [float(succeeded(a)) if metric == "success" else returned(a) for a in attempts]
-    bounds = (0.0, 1.0) if metric == "success" else (min(values), max(values))
     tasks = [a.scene.task.name for a in attempts]
     scenes = [f"{a.scene.task.name}/{a.scene.seed}" for a in attempts]
     clusters = scenes if facts.get("clusters") == "scenes" else tasks
-    rng = generator("interval", method, trials, family, subset)
+    interval = rate_interval(values, clusters) if metric == "success" else mean_interval(values, clusters)
     return {
         "method": method,
         "suite": suite.name,
@@ -168,7 +165,7 @@ def _row(
         "trials": trials,
         "metric": metric,
         "value": float(np.mean(values)),
-        "ci": list(cluster_bootstrap(values, clusters, rng, bounds=bounds)),
+        "ci": None if interval is None else list(interval),
         "of_seeds": _of_seeds(attempts, values),
         "n": len(attempts),
         "tasks": len(set(tasks)),
@@ -359,7 +356,9 @@ def document(
 ) -> dict[str, Any]:
     """The result document: what was run, by what, on what, and the rows. Plain JSON values in a fixed order.
 
-    ``seconds`` is the wall time of each phase; ``wall_s`` is their sum. ``extra`` adds further fields (the
+    ``seconds`` is the wall time of each phase; ``wall_s`` is their sum, without those that passed ``beside`` another.
+    ``interval`` says how intervals were computed; documents without it have those of an older method
+    (``tables.measured``). ``extra`` adds further fields (the
     report reads ``summary``, ``data`` and ``outcomes``) and may not replace one.
     """
     built = {
@@ -367,10 +366,11 @@ def document(
         "command": command,
         "commit": commit(),
         "seeds": list(seeds),
-        "wall_s": round(sum(seconds.values()), 1),
+        "wall_s": wall_seconds(seconds),
         "phases_s": {phase: round(spent, 1) for phase, spent in seconds.items()},
         "machine": machine(),
         "versions": versions(),
+        "interval": METHOD,
         "rows": list(rows),
         "comparisons": list(comparisons),
     }
@@ -378,3 +378,9 @@ def document(
     if taken:
         raise WtlError(f"the result document has its own {', '.join(taken)}; choose another name")
     return built | dict(extra or {})
+
+
+def wall_seconds(phases: Mapping[str, float]) -> float:
+    """The wall time of all phases together; what a second process did beside them took none of its own."""
+    own = (spent for phase, spent in phases.items() if not phase.endswith("(beside)"))
+    return round(sum(own, 0.0), 1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from watchtrylearn.config import shortened
 from watchtrylearn.types import WtlError
 
 SHOWN = 5  # differences named in one sentence
@@ -20,7 +20,7 @@ def refuse_changes(
     ``harmless`` are dotted names, such as ``"train.checkpoint_every"``, that may change between sessions.
     """
     changes = [
-        f"{name} is {_short(before)}, not {_short(now)}"
+        f"{name} is {shortened(before)}, not {shortened(now)}"
         for name, before, now in differences(old, new)
         if name not in harmless
     ]
@@ -39,8 +39,3 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, 
             yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
         yield name, old, new
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,12 +1,25 @@
-"""How sure can one be? Intervals and comparisons for success rates, exact where that is possible.
+"""How sure can one be? Intervals and comparisons for success rates and returns, paired scene by scene.
 
-Scenes of one task resemble each other, so the independent unit is the *task*: ``cluster_bootstrap``
-resamples tasks, and what belongs to a task (its scenes, the training seeds) stays together. ``wilson`` is for
-independent attempts. A crashed or diverged attempt is a failure and belongs into every count; 0 of 0 has no
-rate.
+Scenes of one task resemble each other, so the independent unit is the *task* (a cluster): an interval says where the
+mean over all tasks of this kind may lie, given those that were met. What belongs to a task stays together: its scenes,
+and the training seeds whose attempts are pooled there. Seeds are therefore not resampled: an interval is about *these*
+trained policies on other tasks, and each seed's own mean stands beside it in every row. A crashed or diverged attempt
+is a failure and belongs into every count; 0 of 0 has no rate.
 
-The 95 % intervals cover 95 to 97 % in simulation for 40 tasks of 4 or 12 scenes, and 94 % or more for 10
-(``tests/test_statistics.py`` keeps an eye on it).
+One interval for each kind of number, all with Student's t for the number of clusters:
+
+- rates, and differences of rates (``rate_interval``): Wilson's score interval for as many independent attempts as the
+  spread of the tasks is worth (the effective sample size of Korn & Graubard 1998, "Confidence intervals for
+  proportions with small expected number of positive counts estimated from cluster survey data");
+- means of returns, and ratios (``mean_interval``, ``ratio_interval``): Student's interval, on the side of the longer
+  tail with the correction of Johnson 1978, "Modified t tests and confidence intervals for asymmetrical populations".
+
+Measured (``python benchmarks/interval_coverage.py``, which names the populations): with 10, 16 or 40 tasks the 95 %
+intervals of rates cover 94.3 % or more in each of 36 populations (tasks alike, spread, all or none, mostly at 97 % with
+a few at 50 %) and 97 to 98 % on average, those of differences 94.8 % or more, those of returns and ratios 94.2 % or
+more. What no interval can know is a kind of task that was not met: where one task in ten is 50 points off and all
+others are alike, the worst is 85 % (16 tasks, 72 scenes each). Looking again while scenes are added raises false alarms
+from at most 4 % in one look to 12 % in nine.
 """
 
 from __future__ import annotations
@@ -14,15 +27,16 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import binomtest, bootstrap, norm, permutation_test
+from scipy.stats import binomtest, permutation_test, skew
 from scipy.stats import t as student
 
 from watchtrylearn.types import WtlError
 
+METHOD = "score interval over clusters, Student's t"  # what a result document says its intervals are
+SPREAD = 0.06  # tasks that were not met may differ from those that were: this is added to their spread
 RESAMPLES = 9999
 
 Interval = tuple[float, float]
@@ -30,76 +44,84 @@ Values = Sequence[bool] | Sequence[int] | Sequence[float] | np.ndarray
 Labels = Sequence[Hashable] | np.ndarray
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for the rate behind ``successes`` of ``n`` independent attempts."""
-    if not 0 <= successes <= n or n == 0:
-        raise WtlError(f"{successes} successes in {n} attempts is not a success rate")
-    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def cluster_bootstrap(
-    values: Values,
-    clusters: Labels,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    bounds: Interval = (0.0, 1.0),
+def rate_interval(
+    values: Values, clusters: Labels, confidence: float = 0.95, bounds: Interval = (0.0, 1.0)
 ) -> Interval:
-    """An interval for the mean of ``values`` that holds for new clusters (BCa bootstrap over clusters).
+    """An interval for the mean of ``values`` that holds for new clusters; it always has a width.
 
-    ``values[i]`` (a success, a difference of successes, a return) was observed in ``clusters[i]`` (a task).
-    All values lie in ``bounds``. If every cluster has the same mean, the bootstrap would claim certainty;
-    then the interval allows for as many other clusters as that many equal ones do not exclude (Wilson).
+    ``values[i]`` (a success, or within ``bounds`` (-1, 1) a difference of two) was observed in ``clusters[i]`` (a
+    task). Equal clusters are not certainty: a spread of ``SPREAD`` is added to theirs, and at a rate of 0 or 1 a task
+    counts as one attempt. One cluster tells nothing of others: its interval is ``bounds``.
+
+    Raises ``WtlError`` for no values, or one outside ``bounds``.
     """
     sums, counts = _per_cluster(values, clusters, bounds)
-    if np.ptp(sums / counts) == 0:
-        return _equal_clusters(float(sums[0] / counts[0]), len(sums), confidence, bounds)
+    tasks = len(sums)
+    if tasks == 1:
+        return bounds
+    low, width = bounds[0], bounds[1] - bounds[0]
+    mean, deviations = _ratio(sums, counts)
+    rate = (mean - low) / width
+    # no mean of values within the bounds varies more than rate * (1 - rate): then a task is worth one attempt
+    attempts = tasks * max(1.0, rate * (1 - rate) * width**2 / (float(deviations.var(ddof=1)) + SPREAD**2))
+    ends = wilson(rate, attempts, _quantile(confidence, tasks))
+    return low + width * ends[0], low + width * ends[1]
 
-    return _bootstrap(sums, counts, rng, confidence)
+
+def wilson(rate: float, attempts: int | float, quantile: float) -> Interval:
+    """Wilson's score interval: the rates ``p`` with ``|rate - p| <= quantile * sqrt(p (1 - p) / attempts)``."""
+    weight = quantile**2 / attempts
+    centre = (rate + weight / 2) / (1 + weight)
+    reach = math.sqrt(weight * rate * (1 - rate) + weight**2 / 4) / (1 + weight)
+    return max(0.0, min(rate, centre - reach)), min(1.0, max(rate, centre + reach))  # whatever rounding does
 
 
-def ratio_bootstrap(
-    above: Values, below: Values, clusters: Labels, rng: np.random.Generator, confidence: float = 0.95
-) -> Interval:
+def mean_interval(values: Values, clusters: Labels, confidence: float = 0.95) -> Interval | None:
+    """An interval for the mean of ``values`` without bounds (returns) that holds for new clusters.
+
+    None where the clusters' means do not differ, or there is only one: then nothing tells how far off another may be.
+    """
+    sums, counts = _per_cluster(values, clusters)
+    return None if np.ptp(sums / counts) == 0 else _student(sums, counts, confidence)
+
+
+def ratio_interval(above: Values, below: Values, clusters: Labels, confidence: float = 0.95) -> Interval:
     """An interval for sum(``above``) / sum(``below``), both observed in ``clusters``, that holds for new clusters.
 
     Raises ``WtlError`` if the mean of ``below`` is within four standard errors of 0 (a ratio to that means nothing),
     and if no two clusters differ: then nothing tells how far another one might be off.
     """
-    everywhere = (-math.inf, math.inf)
-    top, bottom = (_per_cluster(values, clusters, everywhere)[0] for values in (above, below))
+    top, bottom = (_per_cluster(values, clusters)[0] for values in (above, below))
     if abs(bottom.mean()) <= 4 * bottom.std() / math.sqrt(len(bottom)):
         raise WtlError("a ratio needs a denominator that is clearly not 0")
     if np.ptp(top * bottom[0] - bottom * top[0]) == 0:
         raise WtlError(f"{len(top)} clusters with the same ratio give no interval")
-    return _bootstrap(top, bottom, rng, confidence)
+    return _student(top, bottom, confidence)
 
 
-def _bootstrap(
-    above: Float[np.ndarray, "cluster"],
-    below: Float[np.ndarray, "cluster"],
-    rng: np.random.Generator,
-    confidence: float,
-) -> Interval:
-    """The BCa interval of sum(above) / sum(below) over clusters drawn with replacement."""
+def _student(above: Float[np.ndarray, "cluster"], below: Float[np.ndarray, "cluster"], confidence: float) -> Interval:
+    """Student's t interval of sum(above) / sum(below), which reaches further to the side of the longer tail."""
+    ratio, deviations = _ratio(above, below)
+    quantile, error = _quantile(confidence, len(above)), float(deviations.std(ddof=1)) / math.sqrt(len(above))
+    tail = error * float(skew(deviations)) * (1 + 2 * quantile**2) / (6 * math.sqrt(len(above)))
+    return ratio - quantile * error + min(0.0, tail), ratio + quantile * error + max(0.0, tail)
 
-    def ratio(chosen: np.ndarray, axis: int) -> Any:
-        return above[chosen].sum(axis) / below[chosen].sum(axis)
 
-    found = bootstrap(
-        (np.arange(len(above)),),
-        ratio,
-        vectorized=True,
-        method="BCa",
-        n_resamples=RESAMPLES,
-        confidence_level=_expanded(confidence, len(above)),
-        rng=rng,
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+def _ratio(
+    above: Float[np.ndarray, "cluster"], below: Float[np.ndarray, "cluster"]
+) -> tuple[float, Float[np.ndarray, "cluster"]]:
+    """sum(above) / sum(below), and by how much each cluster moves it (their mean is 0). Of counts it is a mean."""
+    ratio = float(above.sum() / below.sum())
+    return ratio, (above - ratio * below) / below.mean()
+
+
+def _quantile(confidence: float, clusters: int) -> float:
+    """How many standard errors an interval reaches to either side."""
+    return float(student.ppf((1 + confidence) / 2, clusters - 1))
 
 
 def _per_cluster(
-    values: Values, clusters: Labels, bounds: Interval
+    values: Values, clusters: Labels, bounds: Interval = (-math.inf, math.inf)
 ) -> tuple[Float[np.ndarray, "cluster"], Float[np.ndarray, "cluster"]]:
     """The sum of the values in each cluster, and how many there are."""
     numbers = np.asarray(values, dtype=float)
@@ -110,22 +132,6 @@ def _per_cluster(
     row_of = {cluster: row for row, cluster in enumerate(dict.fromkeys(clusters))}
     rows = [row_of[cluster] for cluster in clusters]
     return np.bincount(rows, weights=numbers), np.bincount(rows).astype(float)
-
-
-def _expanded(confidence: float, clusters: int) -> float:
-    """The level at which a bootstrap of few clusters keeps its promise (the expanded
-    percentile interval of Hesterberg 2015, "What teachers should know about the bootstrap").
-
-    Resampling ``n`` values shows sqrt((n - 1) / n) of their spread, and that spread is itself an estimate
-    (hence Student's t); both vanish for many clusters.
-    """
-    reach = float(student.ppf((1 + confidence) / 2, clusters - 1)) * math.sqrt(clusters / (clusters - 1))
-    return min(1 - 2 * float(norm.sf(reach)), 1 - 1 / RESAMPLES)
-
-
-def _equal_clusters(value: float, clusters: int, confidence: float, bounds: Interval) -> Interval:
-    others = wilson(0, clusters, confidence)[1]
-    return value - others * (value - bounds[0]), value + others * (bounds[1] - value)
 
 
 @dataclass(frozen=True)
@@ -166,11 +172,11 @@ def paired_comparison(
     if not len(first) == len(second) == len(clusters):
         raise WtlError(f"outcomes in {len(first)}, {len(second)} and {len(clusters)} scenes cannot be paired")
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    sums, _ = _per_cluster(difference.tolist(), clusters, (-1.0, 1.0))
+    sums, _ = _per_cluster(difference, clusters)
     more, less = int((difference > 0).sum()), int((difference < 0).sum())
     return Comparison(
         difference=float(difference.mean()),
-        interval=cluster_bootstrap(difference.tolist(), clusters, rng, confidence, (-1.0, 1.0)),
+        interval=rate_interval(difference, clusters, confidence, (-1.0, 1.0)),
         only_first=more,
         only_second=less,
         p_scenes=float(binomtest(more, more + less).pvalue) if more + less else 1.0,

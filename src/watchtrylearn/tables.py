@@ -50,7 +50,17 @@ def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tu
 def measured(document: Mapping[str, Any]) -> str:
     """What the rows of a document are, in words."""
     row = document["rows"][0]
-    return f"{METRICS[row['metric']]}, with 95 % intervals over {row.get('clusters', 'tasks')}"
+    return f"{METRICS[row['metric']]}, with {intervals(document, row.get('clusters', 'tasks'))}"
+
+
+def intervals(document: Mapping[str, Any], clusters: str = "tasks") -> str:
+    """What the intervals of a document are; one that does not say how they were made has those of a bootstrap.
+
+    With so few tasks these were too short; with hundreds of scenes they are not.
+    """
+    old = "interval" not in document and clusters == "tasks"
+    doubt = " (by an older method: they cover about 90 %)" if old else ""
+    return f"95 % intervals over {clusters}{doubt}"
 
 
 def percent(fraction: int | float) -> str:
@@ -138,7 +148,8 @@ def _cell(row: Row | None) -> Text:
     if row is None:
         return Text("")
     if row["metric"] == "return":
-        return Text.assemble((f"{row['value']:.2f}", "bold"), "\n{:.2f} to {:.2f}".format(*row["ci"]))
+        ends = "?" if row["ci"] is None else "{:.2f} to {:.2f}".format(*row["ci"])
+        return Text.assemble((f"{row['value']:.2f}", "bold"), f"\n{ends}")
     low, high = (f"{100 * end:.0f}" for end in row["ci"])
     return Text.assemble((percent(row["value"]), "bold"), f"\n{low}–{high}")  # noqa: RUF001
 

@@ -16,26 +16,31 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from msgspec import Meta
 from torch import Tensor, nn
 
 from watchtrylearn import checkpoint
-from watchtrylearn.files import directory_lock, read_json, write_json
+from watchtrylearn.config import require_within
+from watchtrylearn.files import directory_lock, read_typed, write_json
 from watchtrylearn.metrics import MetricLog, read_metrics
 from watchtrylearn.ops.random import generator
 from watchtrylearn.progress import Advance, Display
-from watchtrylearn.settings import refuse_changes
+from watchtrylearn.settings import differences, refuse_changes
 from watchtrylearn.signals import Interrupted, stop_signals
 from watchtrylearn.types import Batch, Spec, WtlError
 
 _CONFIG, _CHECKPOINTS = "config.json", "checkpoints"
+MOST_STEPS, MOST_ROWS, LARGEST = 10**9, 100_000, 1e9  # bounds of what a config may ask for
 BAD_STEPS = 10  # so many steps without a finite gradient in a row are not bad luck
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +53,8 @@ class TrainConfig:
 
     Attributes:
         steps: optimizer steps.
-        batch_size, frames: tasks in a batch, and steps imitated of each query; for whoever builds ``sample``,
-            recorded here so that a run cannot be resumed with others.
+        batch_size: tasks in a batch; for whoever builds ``sample``, recorded here so that a run cannot be resumed with
+            another.
         learning_rate: of AdamW, at its peak: reached linearly after ``warmup`` steps, falling along half a
             cosine to ``final_rate`` (a fraction of the peak) at the last step.
         weight_decay: of matrices; vectors (biases, scales, step sizes) are not decayed.
@@ -59,12 +64,12 @@ class TrainConfig:
         checkpoint_every: seconds between checkpoints.
         log_every: steps between rows of the log; a row is the mean over the steps since the row before.
         seed: of everything random in training.
-        threads: torch threads; 0 leaves torch's choice. The last bit of a result may depend on it.
+        threads: torch threads; 0 leaves torch's choice. Two threads wait for each other whenever another program uses
+            a core, and small networks gain little from them. The last bit of a result may depend on it.
     """
 
     steps: int = 2000
     batch_size: int = 64
-    frames: int = 16
     learning_rate: float = 1e-3
     final_rate: float = 0.0
     warmup: int = 100
@@ -74,22 +79,64 @@ class TrainConfig:
     checkpoint_every: float = 30.0
     log_every: int = 20
     seed: int = 0
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "frames", "learning_rate", "clip_norm", "log_every"):
-            if not getattr(self, name) > 0:
-                raise WtlError(f"train.{name} must be greater than 0, got {getattr(self, name)}")
-        for name in ("final_rate", "warmup", "weight_decay", "checkpoint_every", "threads"):
-            if not getattr(self, name) >= 0:
-                raise WtlError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) <= LARGEST:
+                raise WtlError(
+                    f"train.{name} must be greater than 0 and at most {LARGEST:g}, got {getattr(self, name)}"
+                )
         if not 0 <= self.average < 1:
             raise WtlError(f"train.average must be at least 0 and below 1, got {self.average}")
+        require_within(
+            "train.",
+            self,
+            steps=(1, MOST_STEPS),
+            batch_size=(1, 100_000),
+            final_rate=(0, LARGEST),
+            warmup=(0, MOST_STEPS),
+            weight_decay=(0, LARGEST),
+            checkpoint_every=(0, LARGEST),
+            log_every=(1, MOST_STEPS),
+            seed=(0, 2**32),
+            threads=(0, 1024),
+        )
+        if self.steps > MOST_ROWS * self.log_every:
+            raise WtlError(
+                f"train.log_every must be at least {-(-self.steps // MOST_ROWS)} for {self.steps:,} steps, "
+                f"so that the log has no more than {MOST_ROWS:,} rows; got {self.log_every}"
+            )
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What determines the result of a run: ``config.json``."""
+
+    learner: str
+    config: dict[str, Any]
+    spec: dict[str, Any]
+    train: dict[str, Any]
+    versions: dict[str, str]
+    data: dict[str, str] | None = None  # not noted by the first versions
+
+
+@dataclass(frozen=True)
+class _State(_Begun):
+    """The state of a checkpoint: what determines the run, and the counters."""
+
+    skipped: Annotated[int, Meta(ge=0)] = 0
+    bad_in_a_row: Annotated[int, Meta(ge=0, lt=BAD_STEPS)] = 0
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
+    window: dict[str, tuple[float, Annotated[int, Meta(gt=0)]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """How training went: ``seconds`` counts all sessions; ``loss`` is the mean in the last row of the log."""
+    """How training went: ``seconds`` counts all sessions; ``loss`` is the mean in the last row of the log.
+
+    NaN if there was no finite loss, or if the log is gone.
+    """
 
     steps: int
     skipped: int
@@ -132,9 +179,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class Run:
     """The state of a training run: learner, optimizer, averaged weights, counters, the log's open window."""
 
-    def __init__(self, learner: Trainable, config: TrainConfig) -> None:
+    def __init__(self, learner: Trainable, config: TrainConfig, data: Mapping[str, str]) -> None:
         self.learner = learner
         self.config = config
+        self.data = data
         self.parameters = {n: p for n, p in learner.named_parameters() if p.requires_grad}
         self.optimizer = _optimizer(list(self.parameters.values()), config)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -207,28 +255,55 @@ class Run:
 
     def save(self, directory: Path) -> None:
         """Add a checkpoint to the run in ``directory``."""
-        state = {**_settings(self.learner, self.config), "versions": checkpoint.versions(), **self.counters()}
+        state = {**self.settings(), "versions": checkpoint.versions(), **self.counters()}
         checkpoint.save(directory / _CHECKPOINTS, self.step, self.tensors(), state)
 
-    def restore(self, found: checkpoint.Checkpoint) -> None:
+    def restore(self, found: checkpoint.Checkpoint[_State]) -> None:
         """Become the run that was saved."""
+        if found.step > self.config.steps:
+            raise WtlError(f"{found.path} is of step {found.step:,}, this training ends at {self.config.steps:,}")
         try:
             self.learner.load_state_dict(_under("model/", found.tensors))
             for name, parameter in self.parameters.items():
-                self.average[name].copy_(found.tensors[f"average/{name}"])
+                self.average[name].copy_(_like(parameter, found.tensors, f"average/{name}"))
                 state = _under(f"optimizer/{name}/", found.tensors)
+                for key in _MOMENTS if state else ():
+                    _like(parameter, found.tensors, f"optimizer/{name}/{key}")
+                if state:
+                    _like(torch.zeros(()), state, "step")
                 self.optimizer.state[parameter] = {key: v.to(parameter.device) for key, v in state.items()}
         except (RuntimeError, KeyError) as error:
             raise WtlError(f"{found.path} is of another network than {self.learner.name}: {error}") from error
         self.step = found.step
-        for name in ("skipped", "bad_in_a_row", "seconds", "window"):
-            setattr(self, name, found.state[name])
+        self.skipped, self.bad_in_a_row = found.state.skipped, found.state.bad_in_a_row
+        self.seconds = found.state.seconds
+        self.window = {name: [total, count] for name, (total, count) in found.state.window.items()}
 
     def finish(self) -> None:
         """Give the learner its averaged weights."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.average[name])
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the result of a run, as JSON."""
+        found = {
+            "learner": self.learner.name,
+            "config": dataclasses.asdict(self.learner.config),
+            "spec": self.learner.spec.to_json(),
+            "train": dataclasses.asdict(self.config),
+            "data": dict(self.data),
+        }
+        result: dict[str, Any] = json.loads(json.dumps(found))
+        return result
+
+
+def _like(parameter: Tensor, tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    """The tensor ``name``, if it can stand beside the parameter."""
+    found = tensors[name]
+    if (found.shape, found.dtype) != (parameter.shape, parameter.dtype):
+        raise KeyError(f"{name} is {list(found.shape)} of {found.dtype}")
+    return found
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,25 +328,28 @@ def fit(
     sample: Sample,
     config: TrainConfig,
     directory: str | Path,
+    data: Mapping[str, str],
     progress: Display | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrainSummary:
     """Train ``learner`` in ``directory``, or continue there, or do nothing if that run is finished.
 
-    ``sample`` draws a batch with the generator it is given and no other randomness. In the end ``learner``
+    ``sample`` draws a batch with the generator it is given and no other randomness. ``data`` says of every dataset
+    (and of whatever else training starts from) by name what it holds: ``EpisodeStore.digest()``. In the end ``learner``
     has the exported weights (``model.safetensors``) and is in evaluation mode. Beside them the directory has
     ``config.json``, ``metrics.jsonl``, ``tensorboard/`` and ``checkpoints/``.
 
-    Raises ``WtlError`` if the directory holds a run with other settings, naming each, or if ``BAD_STEPS``
-    steps in a row had no finite gradient (the last good checkpoint stays); ``Interrupted`` after Ctrl-C,
-    SIGTERM or ``should_stop() == True``, with the state saved.
+    Raises ``WtlError`` if the directory holds a run with other settings or data, naming each, or if ``BAD_STEPS``
+    steps in a row had no finite gradient or the weights in the end are not finite (the last checkpoint stays, nothing
+    is exported); ``Interrupted`` after Ctrl-C, SIGTERM or ``should_stop() == True``, with the state saved. A loss that
+    ends above where it began is exported with a warning.
     """
     directory = Path(directory)
     with ExitStack() as stack:
         stack.enter_context(directory_lock(directory))
         stack.enter_context(_torch_settings(config.threads))
         signalled = stack.enter_context(stop_signals())
-        run = _start_or_resume(learner, config, directory)
+        run = _start_or_resume(learner, config, directory, data)
         resumed_at = run.step
         log = stack.enter_context(MetricLog(directory, run.step))
         display = progress or Display()
@@ -279,10 +357,21 @@ def fit(
         requested = should_stop or (lambda: False)
         _train(run, sample, directory, log, advance, lambda: signalled() or signal.SIGINT * requested())
         run.finish()
-        checkpoint.save_model(directory, learner.state_dict(), _settings(learner, config))
+        checkpoint.save_model(directory, learner.state_dict(), run.settings())
     learner.train(False)
-    loss = read_metrics(directory)[-1].get("loss", math.nan)
-    return TrainSummary(run.step, run.skipped, run.seconds, loss, resumed_at)
+    return TrainSummary(run.step, run.skipped, run.seconds, _last_loss(directory, learner.name), resumed_at)
+
+
+def _last_loss(directory: Path, name: str) -> float:
+    """The loss in the last row of the log, NaN if it is not known; a warning if training only made it worse."""
+    losses = [row.get("loss", math.nan) for row in read_metrics(directory)]
+    if losses and losses[-1] > losses[0]:
+        logger.warning(
+            "%s: the loss ended at %.4g, above the %.4g where it began: this training went wrong, and what it exported "
+            "is worth little; a lower train.learning_rate may help",
+            name, losses[-1], losses[0],
+        )  # fmt: skip
+    return losses[-1] if losses else math.nan
 
 
 def _train(
@@ -350,14 +439,14 @@ def _bad_steps(run: Run, directory: Path) -> str:
 # ------------------------------------------------------------------------------------------ start or resume
 
 
-def _start_or_resume(learner: Trainable, config: TrainConfig, directory: Path) -> Run:
+def _start_or_resume(learner: Trainable, config: TrainConfig, directory: Path, data: Mapping[str, str]) -> Run:
     """The run in ``directory``, or a new one, whose first weights are saved so that a restart has them."""
-    settings = _settings(learner, config)
-    if (directory / _CONFIG).exists():
-        _refuse_changes(read_json(directory / _CONFIG), settings, directory)
     learner.train(True)
-    run = Run(learner, config)
-    found = checkpoint.load_latest(directory / _CHECKPOINTS)
+    run = Run(learner, config, data)
+    settings = run.settings()
+    if (directory / _CONFIG).exists():
+        _refuse_changes(read_typed(directory / _CONFIG, _Begun), settings, directory)
+    found = checkpoint.load_latest(directory / _CHECKPOINTS, _State)
     if found:
         _refuse_changes(found.state, settings, directory)
         run.restore(found)
@@ -367,19 +456,14 @@ def _start_or_resume(learner: Trainable, config: TrainConfig, directory: Path) -
     return run
 
 
-def _settings(learner: Trainable, config: TrainConfig) -> dict[str, Any]:
-    """What determines the result of a run, as JSON."""
-    found = {
-        "learner": learner.name,
-        "config": dataclasses.asdict(learner.config),
-        "spec": learner.spec.to_json(),
-        "train": dataclasses.asdict(config),
-    }
-    result: dict[str, Any] = json.loads(json.dumps(found))
-    return result
-
-
-def _refuse_changes(old: Mapping[str, Any], settings: Mapping[str, Any], directory: Path) -> None:
-    refuse_changes({key: old.get(key) for key in settings}, settings, directory, ["train.checkpoint_every"])
-    if old["versions"] != checkpoint.versions():
+def _refuse_changes(old: _Begun, settings: Mapping[str, Any], directory: Path) -> None:
+    begun = {key: getattr(old, key) for key in settings}
+    again = "remove that folder to train again"
+    if old.data is None:
+        raise WtlError(f"{directory} was begun by a version that did not note the data it trained on; {again}")
+    changed = [name for name, _, _ in differences(begun.pop("data"), settings["data"])]
+    if changed:
+        raise WtlError(f"{directory} was begun on other data: {', '.join(changed)} changed since; {again}")
+    refuse_changes(begun, {key: settings[key] for key in begun}, directory, ["train.checkpoint_every"])
+    if old.versions != checkpoint.versions():
         logger.warning("%s was started with other versions: its last bits may differ", directory)

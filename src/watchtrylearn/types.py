@@ -18,8 +18,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,8 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 STATE = "state"  # the robot itself (LeRobot: observation.state)
 ENVIRONMENT = "environment_state"  # everything around it (LeRobot: observation.environment_state)
+
+MOST_SIZES, MOST_CHANNELS, MOST_STEPS = 10_000, 100, 1_000_000  # of a spec: numbers in a channel, channels, steps
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, size)
@@ -52,6 +55,8 @@ class Channel:
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if len(self.names) > MOST_SIZES:
+            raise WtlError(f"a channel has at most {MOST_SIZES:,} numbers, got {len(self.names):,}")
         if not len(self.names) == len(self.low) == len(self.high):
             raise WtlError(
                 f"a channel needs one low and one high per name, got {len(self.names)} names, "
@@ -96,12 +101,24 @@ class Spec:
     commands_state: bool = False
 
     def __post_init__(self) -> None:
+        for name, most in (("fps", MOST_STEPS), ("horizon", MOST_STEPS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise WtlError(f"a spec's {name} is between 1 and {most:,}, got {getattr(self, name)}")
+        if len(self.observation) > MOST_CHANNELS:
+            raise WtlError(f"a spec has at most {MOST_CHANNELS} observation channels, got {len(self.observation)}")
         if STATE not in self.observation:
             raise WtlError(f"a spec needs the observation channel {STATE!r}, got {sorted(self.observation)}")
-        if self.entities and self.environment_size % self.entities:
+        if self.entities < 0 or (self.entities and self.environment_size % self.entities):
             raise WtlError(
                 f"environment_state has {self.environment_size} numbers, not a multiple of {self.entities} entities"
             )
+        positions = min(self.state_size, self.entity_size) if self.entities else self.state_size
+        if not 0 <= self.position <= positions:
+            raise WtlError(
+                f"a spec's position is at most {positions}, the numbers of state or entity; got {self.position}"
+            )
+        if self.commands_state and self.action.size > self.state_size:
+            raise WtlError(f"an action of {self.action.size} numbers cannot command {self.state_size} numbers of state")
 
     @property
     def state_size(self) -> int:
@@ -132,16 +149,19 @@ class Spec:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Spec:
-        def channel(entry: Mapping[str, Any]) -> Channel:
-            low, high = (tuple(float(x) for x in entry[name]) for name in ("low", "high"))
-            return Channel(tuple(entry["names"]), low, high)
+        """The inverse of ``to_json``; ``WtlError`` names the field that is of another type or out of bounds."""
+        try:
+            found = msgspec.convert(value, _SpecJson, strict=True)
+        except msgspec.ValidationError as error:
+            raise WtlError(f"the spec is not one: {str(error).replace('`', '')}") from error
 
-        known = {f.name for f in dataclasses.fields(Spec)} - {"observation", "action"}
-        return Spec(
-            observation={name: channel(entry) for name, entry in value["observation"].items()},
-            action=channel(value["action"]),
-            **{name: value[name] for name in known if name in value},
-        )
+        def channel(entry: _ChannelJson) -> Channel:
+            low, high = (tuple(map(float, bounds)) for bounds in (entry.low, entry.high))
+            return Channel(tuple(entry.names), low, high)
+
+        observation = {name: channel(entry) for name, entry in found.observation.items()}
+        others = (found.entities, found.position, found.commands_state)
+        return Spec(found.fps, found.horizon, observation, channel(found.action), *others)
 
     def differences(self, other: Spec) -> list[str]:
         """Every field in which two specs disagree, as ``"field: this, not that"`` (bounds are not compared)."""
@@ -157,6 +177,26 @@ class Spec:
         if self.action.size != other.action.size:
             found.append(f"action: {self.action.size} numbers, not {other.action.size}")
         return found
+
+
+class _ChannelJson(msgspec.Struct):
+    """``Channel`` in ``Spec.to_json``."""
+
+    names: list[str]
+    low: list[float | Literal["inf", "-inf"]]
+    high: list[float | Literal["inf", "-inf"]]
+
+
+class _SpecJson(msgspec.Struct):
+    """``Spec.to_json``."""
+
+    fps: int
+    horizon: int
+    observation: dict[str, _ChannelJson]
+    action: _ChannelJson
+    entities: int = 0
+    position: int = 0
+    commands_state: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -194,7 +234,7 @@ class Task:
 # ------------------------------------------------------------------------------------------------- episode
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Episode:
     """One attempt at a task, time-major.
 
@@ -205,7 +245,10 @@ class Episode:
         action: (time, act), what the demonstrator or the policy intended.
         reward: (time,), received after each action.
         success: did the attempt achieve the task (the yes or no).
-        diverged: the physics broke down; such an episode is a failure and never training data.
+        diverged: the attempt broke down: its physics did, an action was no usable number, or the world or the
+            policy raised or hung (``terms`` tells). Such an episode is a failure and never training data.
+        terminated: the episode ended because its outcome was settled; False if it was cut off, by the horizon or
+            otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot where that differs from ``action`` (disturbances
             injected while demonstrating), else None.
         initial_state: the full simulator state at the start; empty if the suite has none.
@@ -223,6 +266,18 @@ class Episode:
     executed: Float[np.ndarray, "time act"] | None = None
     initial_state: Float[np.ndarray, "_"] = field(default_factory=lambda: np.zeros(0))
     terms: Mapping[str, float] = field(default_factory=dict)
+    terminated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise WtlError(f"an episode is of kind 'demo' or 'trial', not {self.kind!r}")
+        for name in ("success", "diverged", "terminated"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise WtlError(f"an episode's {name} is True or False, not {getattr(self, name)!r}")
+
+    def __repr__(self) -> str:
+        outcome = "diverged" if self.diverged else "success" if self.success else "failure"
+        return f"<{self.kind} of {self.task.name!r} in scene {self.seed}: {len(self)} steps, {outcome}>"
 
     def __len__(self) -> int:
         return len(self.action)
@@ -274,6 +329,14 @@ class Context:
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("demos", "trials"):
+            given = getattr(self, name)
+            if isinstance(given, Episode):
+                raise WtlError(f"a context's {name} are a list of episodes, not one episode: Context({name}=[episode])")
+            if not isinstance(given, Sequence) or not all(isinstance(each, Episode) for each in given):
+                raise WtlError(f"a context's {name} are a list of episodes, not {given!r:.80}")
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from watchtrylearn.config import nearest
-from watchtrylearn.errors import WtlError
+from watchtrylearn.errors import WtlError, suggestion
 
 FOLDER = Path(__file__).parent / "pretrained"
 RESULTS = "results.json"  # in every folder: the published rows of its learners, the experiment, the data
@@ -22,4 +21,4 @@ def pretrained(name: str) -> Path:
         return FOLDER / name
     if not known:
         raise WtlError(f"there are no pretrained weights {name!r}: this installation comes with none")
-    raise WtlError(f"there are no pretrained weights {name!r}; did you mean {nearest(name, known)!r}?")
+    raise WtlError(f"there are no pretrained weights {name!r}; {suggestion(name, known)}")

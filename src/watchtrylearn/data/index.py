@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from watchtrylearn.data import layout
-from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import encode, matrix, read_table, texts
-from watchtrylearn.data.records import Record
-from watchtrylearn.data.stats import QUANTILES, combine
-from watchtrylearn.files import read_json, write_atomic, write_json
+from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Header, numbered, read_checked
+from watchtrylearn.data.parquet import decode_as, encode, matrix, read_table, texts
+from watchtrylearn.data.records import Columns, Record, read_columns
+from watchtrylearn.data.stats import COMBINED, combine, quantiles
+from watchtrylearn.files import contained, read_typed, write_atomic, write_json
 from watchtrylearn.types import WtlError
+
+Statistics = dict[str, dict[str, list[float]]]  # feature -> statistic -> number by number
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
@@ -36,9 +39,9 @@ def info(header: Header, records: Sequence[Record]) -> dict[str, Any]:
 
 def write_index(root: Path, header: Header, records: Sequence[Record]) -> None:
     """Write the derived files; ``info.json`` last, so that its counters vouch for the others."""
-    write_atomic(root / layout.TASKS, encode(tasks_table(sentences(records))))
-    write_json(root / layout.STATS, statistics(root, header, records))
-    write_json(root / layout.INFO, info(header, records))
+    write_atomic(contained(root, layout.TASKS), encode(tasks_table(sentences(records))))
+    write_json(contained(root, layout.STATS), statistics(root, header, records))
+    write_json(contained(root, layout.INFO), info(header, records))
 
 
 def stale(root: Path, header: Header, records: Sequence[Record]) -> list[str]:
@@ -47,18 +50,16 @@ def stale(root: Path, header: Header, records: Sequence[Record]) -> list[str]:
     found = []
     for file, check in checks.items():
         try:
-            found += [f"{file}: {text}" for text in check(root / file, header, records)]
+            found += [f"{file}: {text}" for text in check(contained(root, file), header, records)]
         except WtlError as error:
             found.append(f"{file}: {error}")
     return found
 
 
 def _stale_info(path: Path, header: Header, records: Sequence[Record]) -> list[str]:
-    written = read_json(path)
-    if not isinstance(written, dict):
-        return ["it is not a JSON object"]
+    written = read_typed(path, dict[str, Any])
     return [
-        f"{key} is {written.get(key)!r}, the episode files say {value!r}"
+        f"{key} is {str(written.get(key))[:100]}, the episode files say {value!r}"
         for key, value in info(header, records).items()
         if written.get(key) != value
     ]
@@ -72,11 +73,15 @@ def _stale_tasks(path: Path, header: Header, records: Sequence[Record]) -> list[
 def _stale_statistics(path: Path, header: Header, records: Sequence[Record]) -> list[str]:
     sound = any(not record.diverged for record in records)
     count = sum(record.length for record in records if not record.diverged)
-    written = read_json(path)
-    if not isinstance(written, dict) or set(written) != (set(layout.features(header)) if sound else set()):
+    written = read_typed(path, Statistics)
+    if set(written) != (set(layout.features(header)) if sound else set()):
         return ["the features are not those of the dataset"]
-    counts = {name: dict(entry).get("count") for name, entry in written.items() if isinstance(entry, dict)}
-    return [f"{name} counts {counts.get(name)} steps, not {count}" for name in written if counts.get(name) != [count]]
+    return [f"{name} does not count {count} steps" for name in written if written[name].get("count") != [count]]
+
+
+def read_statistics(root: Path) -> Statistics:
+    """What ``stats.json`` says."""
+    return read_typed(contained(root, layout.STATS), Statistics)
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:
@@ -102,17 +107,42 @@ def tasks_table(tasks: Sequence[str]) -> pa.Table:
     return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
 
 
-def statistics(root: Path, header: Header, records: Sequence[Record]) -> dict[str, Any]:
-    """What ``stats.json`` should say: over all episodes except those whose physics broke down."""
+def statistics(root: Path, header: Header, records: Sequence[Record]) -> Statistics:
+    """What ``stats.json`` should say: over all steps except those of episodes whose physics broke down, exactly.
+
+    The quantiles need every step, so this reads the whole dataset and takes the memory that its training takes.
+    """
     sound = np.array([not record.diverged for record in records], bool)
-    names = layout.features(header) if sound.any() else {}
-    wanted = ("min", "max", "mean", "std", "count", *QUANTILES)
-    columns = [f"stats/{name}/{statistic}" for name in names for statistic in wanted]
-    paths = [root / layout.numbered(layout.EPISODES_PATH, n) for n in dict.fromkeys(r.file for r in records)]
-    parts = [(path, read_table(path, columns)) for path in paths] if columns else []
+    if not sound.any():
+        return {}
+    names = list(layout.features(header))
+    wanted = [f"stats/{name}/{statistic}" for name in names for statistic in COMBINED]
+    schema = pa.schema([(column, pa.list_(pa.float64())) for column in wanted])
+    episodes: dict[str, list[np.ndarray]] = {column: [] for column in wanted}
+    steps: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for file, group in groupby(records, key=lambda record: record.file):
+        path = contained(root, numbered(EPISODES_PATH, file))
+        table = decode_as(read_checked(root, EPISODES_PATH, file), path, schema)
+        for column, parts in episodes.items():
+            parts.append(matrix(table, column, path))
+        columns = _sound_steps(root, header, file, list(group))
+        for name, parts in steps.items():
+            parts.append(columns[name])
 
-    def whole(name: str) -> np.ndarray:
-        values: np.ndarray = np.concatenate([matrix(table, name, path) for path, table in parts])
-        return np.compress(sound, values, axis=0)
+    def whole(column: str) -> np.ndarray:
+        return np.compress(sound, np.concatenate(episodes[column]), axis=0)
 
-    return {name: combine({s: whole(f"stats/{name}/{s}") for s in wanted}) for name in names}
+    return {
+        name: combine({s: whole(f"stats/{name}/{s}") for s in COMBINED}) | quantiles(np.concatenate(steps.pop(name)))
+        for name in names
+    }
+
+
+def _sound_steps(root: Path, header: Header, file: int, records: Sequence[Record]) -> Columns:
+    """The steps in a data file, without those of diverged episodes."""
+    path = contained(root, numbered(DATA_PATH, file))
+    columns = read_columns(read_checked(root, DATA_PATH, file), header, path)
+    sound = np.repeat([not record.diverged for record in records], [record.length for record in records])
+    if len(sound) != len(columns["index"]):
+        raise WtlError(f"{path} does not hold the {len(sound)} steps of its episodes")
+    return columns if sound.all() else {name: values[sound] for name, values in columns.items()}

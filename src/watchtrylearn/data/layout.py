@@ -13,16 +13,20 @@ LeRobot reads such a dataset as it is; it ignores the two files that are ours, a
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from watchtrylearn.files import read_json, write_json
+from watchtrylearn.files import FILE_LIMIT, JSON_LIMIT, contained, parse_typed, read_bytes, read_typed, write_json
 from watchtrylearn.types import Channel, Spec, WtlError
 
 SCHEMA = 1
@@ -33,6 +37,10 @@ TASKS = "meta/tasks.parquet"
 STATS = "meta/stats.json"
 QUARANTINE = "quarantine"
 CHUNK = 1000  # files per folder
+EXECUTED = "executed_action"  # not "action.": LeRobot takes every feature that begins with "action" for an action
+EXECUTED_BEFORE: Literal["action.executed"] = (
+    "action.executed"  # what the column is called in datasets begun with version 0.1
+)
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 CHECKSUM_PATH = "meta/checksums/chunk-{chunk_index:03d}/file-{file_index:03d}.json"
@@ -56,45 +64,209 @@ def numbered(template: str, number: int) -> str:
 
 
 def numbers_in(root: Path, template: str) -> list[int]:
-    """The numbers of the Parquet files of a kind that exist, in order."""
-    folder = root / template.split("/chunk-")[0]
-    found = [_NUMBERED.fullmatch(f"{p.parent.name}/{p.name}") for p in folder.glob("chunk-*/file-*.parquet")]
-    return sorted(int(match[1]) * CHUNK + int(match[2]) for match in found if match)
+    """The numbers of the files of a kind that exist, in order."""
+    folder = template.split("/chunk-")[0]
+    found = []
+    for chunk in _names_in(root, folder):
+        for name in _names_in(root, f"{folder}/{chunk}") if chunk.startswith("chunk-") else ():
+            match = _NUMBERED.fullmatch(f"{chunk}/{name}")
+            number = int(match[1]) * CHUNK + int(match[2]) if match else -1
+            if numbered(template, number) == f"{folder}/{chunk}/{name}":  # and not chunk-0000 beside chunk-000
+                found.append(number)
+    return sorted(found)
+
+
+def _names_in(root: Path, folder: str) -> list[str]:
+    path = contained(root, folder)
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WtlError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+Content = bytes  # a field has the name
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What one file of a batch must be: its size in bytes and its SHA-256."""
+
+    bytes: Annotated[int, Meta(ge=0, le=FILE_LIMIT)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+    @staticmethod
+    def of(content: Content) -> Checksum:
+        return Checksum(len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """The checksums of a batch's two Parquet files."""
+
+    data: Checksum
+    episodes: Checksum
+
+    def __getitem__(self, template: str) -> Checksum:
+        return self.episodes if template == EPISODES_PATH else self.data
+
+    @staticmethod
+    def load(root: Path, file: int) -> Checksums:
+        return read_typed(contained(root, numbered(CHECKSUM_PATH, file)), Checksums)
+
+
+def read_checked(root: Path, template: str, file: int, checksums: Checksums | None = None) -> bytes:
+    """The bytes of a Parquet file of a batch; a ``WtlError`` if they are not those that were written."""
+    wanted = (checksums or Checksums.load(root, file))[template]
+    path = contained(root, numbered(template, file))
+    content = read_bytes(path, size=wanted.bytes)
+    if Checksum.of(content) != wanted:
+        raise WtlError(f"{path} is damaged: it does not match its checksum")
+    return content
+
+
+def put_aside(root: Path, path: Path) -> None:
+    """Move a file of the dataset into the quarantine."""
+    aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
+    try:
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+    except OSError as error:
+        raise WtlError(f"cannot put {path} aside: {error.strerror or error}") from error
+
+
+# ------------------------------------------------------------------------------------------------- header
+
+_Size = Annotated[int, Meta(ge=0, le=1_000_000)]  # of anything: more steps or numbers would only fill the memory
+_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Bounds = tuple[float | Literal["inf", "-inf"], ...]
+
+
+@dataclass(frozen=True)
+class _ChannelFile:
+    names: tuple[str, ...]
+    low: _Bounds
+    high: _Bounds
+
+    def channel(self) -> Channel:
+        return Channel(self.names, tuple(map(float, self.low)), tuple(map(float, self.high)))
+
+
+@dataclass(frozen=True)
+class _SpecFile:
+    fps: _Count
+    horizon: _Count
+    observation: dict[str, _ChannelFile]
+    action: _ChannelFile
+    entities: _Size = 0
+    position: _Size = 0
+    commands_state: bool = False
+
+    def spec(self) -> Spec:
+        observation = {name: channel.channel() for name, channel in self.observation.items()}
+        return Spec(
+            self.fps,
+            self.horizon,
+            observation,
+            self.action.channel(),
+            self.entities,
+            self.position,
+            self.commands_state,
+        )
+
+
+@dataclass(frozen=True)
+class _HeaderFile:
+    suite: str
+    executed: bool
+    spec: _SpecFile
+    executed_column: Literal["executed_action", "action.executed"] = EXECUTED_BEFORE
+
+
+@dataclass(frozen=True)
+class _Version:
+    schema: Any = None
 
 
 @dataclass(frozen=True)
 class Header:
     """What a dataset is: written once at its creation, and compared before anything is added or read.
 
-    ``executed``: its episodes may record actions as they reached the robot (the column ``action.executed``).
+    ``executed``: its episodes may record actions as they reached the robot, in the column ``executed_column``.
     """
 
     suite: str
     spec: Spec
     executed: bool = False
+    executed_column: str = EXECUTED
 
     def save(self, root: Path) -> None:
-        value = {
+        """Write the header; a ``WtlError`` if it could not be read back."""
+        path = contained(root, HEADER)
+        try:
+            _parse_header(json.dumps(self.to_json()), f"the header of {root}")
+        except TypeError as error:
+            raise WtlError(f"the header of {root} cannot be written: {error}") from error
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
             "schema": SCHEMA,
             "suite": self.suite,
             "executed": self.executed,
+            "executed_column": self.executed_column,
             "spec": self.spec.to_json(),
         }
-        write_json(root / HEADER, value)
+
+    def differences(self, spec: Spec | None, suite: str = "") -> list[str]:
+        """How the dataset differs from what is wanted (of any suite, if "")."""
+        found = [f"suite: {self.suite!r}, not {suite!r}"] if suite and self.suite != suite else []
+        if spec is None:
+            return found
+        found += self.spec.differences(spec)
+        for name in ("action", *self.spec.observation):
+            stored, wanted = (s.action if name == "action" else s.observation.get(name) for s in (self.spec, spec))
+            if stored is not None and wanted is not None and stored.size == wanted.size:
+                found += _channel_differences(name, stored, wanted)
+        return found
+
+    @staticmethod
+    def exists(root: Path) -> bool:
+        """Is there a dataset? A folder without a header is none, whatever else is in it."""
+        return os.path.lexists(root / HEADER)
 
     @staticmethod
     def load(root: Path) -> Header:
-        path = root / HEADER
-        if not path.exists():
+        if not Header.exists(root):
             raise WtlError(f"{root} is not a watchtrylearn dataset: there is no {HEADER} in it")
-        value = read_json(path)
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            found = value.get("schema") if isinstance(value, dict) else None
-            raise WtlError(f"{path} has schema version {found}; this version of watchtrylearn reads {SCHEMA}")
-        try:
-            return Header(str(value["suite"]), Spec.from_json(value["spec"]), bool(value["executed"]))
-        except (KeyError, TypeError, AttributeError, WtlError) as error:
-            raise WtlError(f"{path} is damaged: {error!r}") from error
+        path = contained(root, HEADER)
+        return _parse_header(read_bytes(path, JSON_LIMIT), str(path))
+
+
+def _channel_differences(channel: str, stored: Channel, wanted: Channel) -> list[str]:
+    """The first difference in what the numbers of a channel mean, or in their bounds."""
+    for number, (one, two) in enumerate(zip(_numbers(stored), _numbers(wanted), strict=True)):
+        if one[0] != two[0]:
+            return [f"{channel}: number {number} is {one[0]}, not {two[0]}"]
+        if one != two:
+            return [f"{channel}: {one[0]} is within [{one[1]:g}, {one[2]:g}], not [{two[1]:g}, {two[2]:g}]"]
+    return []
+
+
+def _numbers(channel: Channel) -> list[tuple[str, float, float]]:
+    return list(zip(channel.names, channel.low, channel.high, strict=True))
+
+
+def _parse_header(content: bytes | str, where: str) -> Header:
+    schema = parse_typed(content, _Version, where).schema
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise WtlError(f"{where} has schema version {str(schema)[:40]}; this version of watchtrylearn reads {SCHEMA}")
+    found = parse_typed(content, _HeaderFile, where)
+    try:
+        return Header(found.suite, found.spec.spec(), found.executed, found.executed_column)
+    except WtlError as error:
+        raise WtlError(f"{where} is damaged: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------------ features
@@ -113,7 +285,7 @@ def features(header: Header) -> dict[str, dict[str, Any]]:
     vectors = {f"observation.{name}": channel for name, channel in header.spec.observation.items()}
     vectors["action"] = header.spec.action
     if header.executed:
-        vectors["action.executed"] = header.spec.action
+        vectors[header.executed_column] = header.spec.action
     scalars = {"next.reward": "float32", "next.done": "bool", "next.success": "bool", **_AUTOMATIC}
     return {
         **{name: _vector(channel) for name, channel in vectors.items()},
@@ -150,5 +322,8 @@ def timestamps(frame_index: np.ndarray, fps: int) -> np.ndarray:
 
 
 def to_text(value: Mapping[str, Any]) -> str:
-    """JSON for a text column, in the order given (the order of a task's parameters is part of the task)."""
+    """JSON for a text column, in the order given (the order of a task's parameters is part of the task).
+
+    The terms of a diverged episode may be NaN or infinite, and are then written as Python does.
+    """
     return json.dumps(value, separators=(",", ":"))

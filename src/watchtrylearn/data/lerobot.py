@@ -1,15 +1,18 @@
 """Any LeRobot v3.0 dataset of vectors as episodes: another robot, recorded with other tools.
 
-Videos and images are left out, with a note in the log. LeRobot has no scenes, families or splits, so each
-episode is its own scene, and all tasks are of one family, for training.
+Videos and images are left out. LeRobot has no families or splits, so all tasks are of one family, for training, and
+told apart by their sentence; where a dataset does not say in which scene an episode was recorded, each is its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,94 +21,283 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from watchtrylearn.data import layout
-from watchtrylearn.data.parquet import matrix, read_table, scalars
-from watchtrylearn.files import contained, read_json
+from watchtrylearn.data.hub import file_in, find_dataset
+from watchtrylearn.data.lerobot_info import Info, read_info, vectors
+from watchtrylearn.data.parquet import decode, matrix, scalars, texts
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.errors import suggestion
+from watchtrylearn.files import read_bytes
 from watchtrylearn.types import STATE, Channel, Episode, Spec, Task, WtlError
+
+MEMORY_LIMIT = 4 * 2**30  # bytes of numbers in memory
+SHOWN = 5  # episodes named in one note
 
 _log = logging.getLogger(__name__)
 _META = ("episode_index", "length", "data/chunk_index", "data/file_index")
+_YES = {"yes", "true", "success", "succeeded", "trial"}
+_NO = {"no", "false", "failure", "failed", "demo"}
 
 
-def read_lerobot(path: str | Path, suite: str = "lerobot") -> tuple[Spec, list[Episode]]:
-    """The episodes of a LeRobot v3.0 dataset as demonstrations, and the spec that describes them.
+@dataclass(frozen=True)
+class Columns:
+    """Where a LeRobot dataset says what it has no columns of its own for.
 
-    ``observation.<name>`` becomes the channel ``<name>``. An episode is a success unless ``next.success`` is
-    recorded and never true; without ``next.reward`` the reward is zero. The bounds of the spec are the
-    recorded range, widened by its own width on both sides. Raises ``WtlError`` naming what is missing or
-    broken.
+    Each is the name of a column of the steps (``data/``) or of the episodes (``meta/episodes``). Where a name is
+    empty, the first of the names below that the dataset has is taken, and if it has none of them (or the name is
+    "none"), every episode counts as a successful demonstration in a scene of its own.
+
+    Attributes:
+        success: the yes or no, as true or false, 1 or 0, "success" or "failure" (``next.success``, ``success``).
+            Of a column of the steps, an episode is a success if any of its steps is.
+        kind: "demo", or "trial" for the robot's own attempts; also true for a trial (``kind``).
+        scene: a number or text that is equal for episodes with the same things in the same places (``scene_seed``).
     """
-    root = Path(path)
-    info = _info(root)
-    channels = _channels(info["features"])
-    episodes = [
-        _episode(number, task, rows, channels, file)
-        for number, task, rows, file in _tables(root, info, channels, suite)
-    ]
+
+    success: str = ""
+    kind: str = ""
+    scene: str = ""
+
+
+_NONE = "none"
+_KNOWN = {"success": ("next.success", "success"), "kind": ("kind",), "scene": ("scene_seed",)}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it was read; ``notes`` has a sentence for everything that was left out or decided.
+
+    ``scenes``: it says in which scene each episode was recorded.
+    """
+
+    path: Path
+    spec: Spec
+    episodes: list[Episode]
+    scenes: bool
+    notes: tuple[str, ...]
+
+
+def read_dataset(
+    name: str | Path, columns: Columns = Columns(), suite: str = "lerobot", skip_bad: bool = False
+) -> Dataset:
+    """The dataset ``name`` (a folder, or a Hub name in the local caches): one that this library wrote, with kind,
+    scene, outcome and split of every episode; or any other of LeRobot's v3.0.
+
+    With ``skip_bad`` the episodes of broken files are left out, with a note. Raises ``WtlError`` as ``read_lerobot``.
+    """
+    root = find_dataset(name)
+    if not (root / layout.HEADER).exists():
+        return _foreign(root, columns, suite, skip_bad)
+    store = EpisodeStore.open(root, skip_bad=skip_bad)
+    episodes = store.read()
+    return Dataset(root, store.spec, episodes, True, tuple(f"left out: {sentence}" for sentence in store.skipped))
+
+
+def read_lerobot(path: str | Path, suite: str = "lerobot", columns: Columns = Columns()) -> tuple[Spec, list[Episode]]:
+    """The episodes of a LeRobot v3.0 dataset, and the spec that describes them.
+
+    ``observation.<name>`` becomes the channel ``<name>``. ``columns`` tells where success, kind and scene are; by
+    default episodes are successful demonstrations, each in a scene of its own. An episode whose task changes is
+    split there, and its parts have the outcome of the whole. Without ``next.reward`` the reward is zero. The bounds of
+    the spec are the recorded range, widened by its own width on both sides; the action is the desired state
+    (``commands_state``) if its numbers have the names of the first numbers of the state. What is left out or decided
+    is logged. Raises ``WtlError`` naming what is missing or broken.
+    """
+    found = _foreign(find_dataset(path), columns, suite, skip_bad=False)
+    for note in found.notes:
+        _log.warning(note)
+    return found.spec, found.episodes
+
+
+def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool) -> Dataset:
+    source = _describe(root, columns, suite)
+    notes = list(source.notes)
+    episodes: list[Episode] = []
+    numbers: list[int] = []  # of the recorded episode that each one is, or is a part of
+    for place, rows in groupby(source.rows, key=lambda row: row.place):
+        relative = layout.fill(source.info.data_path, *place)
+        try:
+            for row, steps in _in_file(source, list(rows), relative):
+                parts = _episodes(source, row, steps, root / relative)
+                episodes += parts
+                numbers += [row.number] * len(parts)
+        except WtlError as error:
+            if not skip_bad:
+                raise
+            notes.append(f"left out: {error}")
     if not episodes:
-        raise WtlError(f"{root} holds no episodes")
-    spec = _spec(info, channels, episodes)
-    for number, episode in enumerate(episodes):
+        raise WtlError("; ".join([f"{root} holds no episodes", *(notes[-1:] if skip_bad else [])]))
+    divided = [str(number) for number, parts in Counter(numbers).items() if parts > 1]
+    if divided:
+        shown = ", ".join(divided[:SHOWN]) + (", ..." if len(divided) > SHOWN else "")
+        notes.append(f"several tasks in episode {shown}: split where the task changes, with the outcome of the whole")
+    spec = _spec(source, episodes)
+    for number, episode in zip(numbers, episodes, strict=True):
         found = episode.problems(spec)
         if found:
             raise WtlError(f"{root}: episode {number}: {found[0]}")
-    return spec, episodes
+    return Dataset(root, spec, episodes, "scene" in source.told, tuple(notes))
 
 
-# ------------------------------------------------------------------------------------------------ description
+# --------------------------------------------------------------------------------------------------- contents
 
 
-def _info(root: Path) -> dict[str, Any]:
-    path = root / layout.INFO
-    info = read_json(path)
-    if not isinstance(info, dict) or not str(info.get("codebase_version", "")).startswith("v3."):
-        version = info.get("codebase_version") if isinstance(info, dict) else None
-        raise WtlError(f"{path}: codebase_version is {version!r}; only LeRobot v3.0 datasets can be read")
-    fps = info.get("fps")
-    if not isinstance(fps, int | float) or fps <= 0 or fps != int(fps):
-        raise WtlError(f"{path}: fps is {fps!r}, expected a positive whole number")
-    if not isinstance(info.get("features"), dict):
-        raise WtlError(f"{path}: there are no features")
-    return info
+@dataclass(frozen=True)
+class _Row:
+    """What ``meta/episodes`` says of an episode; ``told`` are its values in the columns that were asked for."""
+
+    number: int
+    length: int
+    place: tuple[int, int]  # chunk and file of its steps
+    told: Mapping[str, Any]
 
 
-def _channels(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Column -> names of its numbers, for the action and every observation that is a vector of numbers."""
-    found = {}
-    for key, entry in features.items():
-        if key != "action" and not key.startswith("observation."):
-            continue
-        shape = entry.get("shape") or []
-        if entry.get("dtype") in ("video", "image", "string", "language") or len(shape) != 1 or shape[0] < 1:
-            _log.warning("left out %s: %s of shape %s is not a vector", key, entry.get("dtype"), list(shape))
-            continue
-        found[key] = _names(key.removeprefix("observation."), entry.get("names"), shape[0])
-    for key in (f"observation.{STATE}", "action"):
-        if key not in found:
-            raise WtlError(f"the dataset has no vector {key}; its features are {', '.join(features)}")
-    return found
+@dataclass(frozen=True)
+class _Source:
+    """A dataset before its steps are read; ``told``: role (success, kind, scene) -> the column that tells it."""
+
+    root: Path
+    info: Info
+    channels: Mapping[str, tuple[str, ...]]
+    tasks: Mapping[int, Task]
+    rows: Sequence[_Row]
+    told: Mapping[str, str]
+    notes: Sequence[str]
 
 
-def _names(key: str, names: Any, size: int) -> tuple[str, ...]:
-    """LeRobot's names come as a list, nested ({"motors": [...]}), as name -> position, or not at all."""
-    if isinstance(names, dict) and len(names) == 1 and isinstance(next(iter(names.values())), list):
-        names = next(iter(names.values()))
-    elif isinstance(names, dict) and all(isinstance(position, int) for position in names.values()):
-        names = sorted(names, key=names.__getitem__)
-    if isinstance(names, list) and len(names) == size:
-        return tuple(str(name) for name in names)
-    return tuple(f"{key}_{i}" for i in range(size))
+def _describe(root: Path, columns: Columns, suite: str) -> _Source:
+    info = read_info(root)
+    channels, notes = vectors(info.features, root / layout.INFO)
+    given = {f.name: str(getattr(columns, f.name)) for f in fields(columns)}
+    wanted = {role: (name,) if name else _KNOWN[role] for role, name in given.items() if name != _NONE}
+    rows, of_episodes = _episode_rows(root, {name for names in wanted.values() for name in names})
+    known = [*info.features, *of_episodes]
+    told: dict[str, str] = {}
+    for role, names in wanted.items():
+        found = [name for name in names if name in known]
+        if given[role] and not found:
+            raise WtlError(f"{root} has no column {given[role]!r} for columns.{role}; {suggestion(given[role], known)}")
+        told |= {role: found[0]} if found else {}
+    steps = sum(row.length for row in rows)
+    size = 4 * steps * (1 + sum(map(len, channels.values())))
+    if size > MEMORY_LIMIT:
+        limit = MEMORY_LIMIT / 1e9
+        raise WtlError(f"{root}: {steps} steps would take {size / 1e9:.1f} GB of memory, more than {limit:.1f} GB")
+    return _Source(root, info, channels, _tasks(root, suite), rows, told, notes)
 
 
-def _spec(info: Mapping[str, Any], channels: Mapping[str, tuple[str, ...]], episodes: Sequence[Episode]) -> Spec:
+def _table(root: Path, relative: str, columns: Collection[str] | None = None) -> pa.Table:
+    content = read_bytes(file_in(root, relative))
+    return decode(content, root / relative, None if columns is None else list(columns))
+
+
+def _episode_rows(root: Path, wanted: Collection[str]) -> tuple[list[_Row], set[str]]:
+    """Every episode in order, and which of the ``wanted`` columns all their files have."""
+    rows: list[_Row] = []
+    have = set(wanted)
+    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+        table = _table(root, str(path.relative_to(root)), {*_META, *wanted})
+        numbers, lengths, chunks, files = (_whole(table, name, path) for name in _META)
+        have &= set(table.column_names)
+        told = {name: _values(table, name, path) for name in sorted(have)}
+        for i, number in enumerate(numbers):
+            of_row = {name: values[i] for name, values in told.items()}
+            rows.append(_Row(number, max(0, lengths[i]), (chunks[i], files[i]), of_row))
+    rows.sort(key=lambda row: row.number)
+    for row, following in pairwise(rows):
+        if row.number == following.number:
+            raise WtlError(f"{root}/meta/episodes lists episode {row.number} twice")
+    return rows, have
+
+
+def _tasks(root: Path, suite: str) -> dict[int, Task]:
+    """LeRobot's tasks by number. pandas keeps the sentence as the index, named "task" or not at all."""
+    path = root / layout.TASKS
+    if not path.exists():
+        return {0: _task("", suite)}
+    table = _table(root, layout.TASKS)
+    names = [name for name in ("task", "__index_level_0__") if name in table.column_names]
+    if not names:
+        raise WtlError(f"{path} has no column 'task'")
+    pairs = zip(_whole(table, "task_index", path), texts(table, names[0], path), strict=True)
+    return {number: _task(sentence, suite) for number, sentence in pairs}
+
+
+def _task(sentence: str, suite: str) -> Task:
+    """The task of a sentence: the same one in every dataset that has the sentence."""
+    slug = re.sub(r"\W+", "-", sentence.lower()).strip("-")[:60] or "task"
+    return Task(suite, suite, f"{slug}-{hashlib.sha256(sentence.encode()).hexdigest()[:6]}", "train", sentence)
+
+
+def _in_file(source: _Source, rows: Sequence[_Row], relative: str) -> Iterator[tuple[_Row, pa.Table]]:
+    """The steps of each of ``rows``, in order; a file may hold many episodes."""
+    columns = {*source.channels, "next.reward", "episode_index", "frame_index", "task_index", *source.told.values()}
+    path = source.root / relative
+    table = _table(source.root, relative, columns)
+    owner, frame = (np.array(_whole(table, name, path), int) for name in ("episode_index", "frame_index"))
+    order = np.lexsort((frame, owner))
+    owner, frame = owner[order], frame[order]
+    for row in rows:
+        begin, end = (int(np.searchsorted(owner, row.number, side)) for side in ("left", "right"))
+        if end - begin != row.length or row.length == 0:
+            raise WtlError(f"{path}: episode {row.number} has {end - begin} rows, expected {row.length}")
+        if (np.diff(frame[begin:end]) != 1).any():
+            raise WtlError(f"{path}: frame_index does not count the rows of episode {row.number}")
+        yield row, table.take(pa.array(order[begin:end]))
+
+
+def _episodes(source: _Source, row: _Row, steps: pa.Table, path: Path) -> list[Episode]:
+    """The episode of ``row``; or if its task changes, an episode for every stretch of one task."""
+    values = {name: _vector(steps, name, len(names), path) for name, names in source.channels.items()}
+    reward = np.zeros(row.length, np.float32)
+    if "next.reward" in steps.column_names:
+        reward = _vector(steps, "next.reward", 1, path)[:, 0]
+    told = {role: _told(row, steps, column, path) for role, column in source.told.items()}
+    where = f"{source.root}: episode {row.number}"
+    success = [_yes(value, f"{where}: its success") for value in told.get("success", [True])]
+    kind = [_yes(value, f"{where}: its kind") for value in told.get("kind", [False])[:1]]
+    whole = Episode(
+        task=_task("", ""),  # replaced below
+        kind="trial" if kind[0] else "demo",
+        seed=_scene(told["scene"][0]) if "scene" in told else row.number,
+        observation={n.removeprefix("observation."): v for n, v in values.items() if n != "action"},
+        action=values["action"],
+        reward=reward,
+        success=any(success),
+    )
+    number = np.zeros(row.length, int)
+    if "task_index" in steps.column_names:
+        number = np.array(_whole(steps, "task_index", path), int)
+    unknown = set(number.tolist()) - source.tasks.keys()
+    if unknown:
+        raise WtlError(f"{path}: task_index {min(unknown)} is not in {layout.TASKS}")
+    ends = [*(np.flatnonzero(np.diff(number)) + 1).tolist(), row.length]
+    return [replace(part(whole, slice(b, e)), task=source.tasks[int(number[b])]) for b, e in pairwise([0, *ends])]
+
+
+def part(episode: Episode, steps: slice) -> Episode:
+    """The episode at ``steps`` alone."""
+    return replace(
+        episode,
+        observation={name: values[steps] for name, values in episode.observation.items()},
+        action=episode.action[steps],
+        reward=episode.reward[steps],
+        executed=None if episode.executed is None else episode.executed[steps],
+    )
+
+
+def _spec(source: _Source, episodes: Sequence[Episode]) -> Spec:
+    names = source.channels
+    state, action = names[f"observation.{STATE}"], names["action"]
     observation = {
-        name: _bounded(channels[f"observation.{name}"], [e.observation[name] for e in episodes])
+        name: _bounded(names[f"observation.{name}"], [e.observation[name] for e in episodes])
         for name in episodes[0].observation
     }
     return Spec(
-        fps=int(info["fps"]),
-        horizon=max(len(episode) for episode in episodes),
+        fps=int(source.info.fps),
+        horizon=max(map(len, episodes)),
         observation=observation,
-        action=_bounded(channels["action"], [episode.action for episode in episodes]),
+        action=_bounded(action, [episode.action for episode in episodes]),
+        commands_state=action == state[: len(action)],
     )
 
 
@@ -117,84 +309,49 @@ def _bounded(names: tuple[str, ...], parts: Sequence[Float[np.ndarray, "_ size"]
     return Channel(names, tuple((low - width).tolist()), tuple((high + width).tolist()))
 
 
-# --------------------------------------------------------------------------------------------------- contents
-
-_Rows = tuple[int, Task, pa.Table, Path]  # episode number, its task, its steps, their file
+# ----------------------------------------------------------------------------------------------------- values
 
 
-def _tables(root: Path, info: Mapping[str, Any], channels: Mapping[str, object], suite: str) -> Iterator[_Rows]:
-    """Every episode's rows, file by file. A file may hold many episodes."""
-    tasks = _tasks(root, suite)
-    columns = [*channels, "next.reward", "next.success", "episode_index", "frame_index", "task_index"]
-    template = str(info.get("data_path") or layout.DATA_PATH)
-    for place, group in groupby(_episode_rows(root), key=lambda row: row[2:]):
-        path = contained(root, layout.fill(template, *place))
-        table = read_table(path, columns)
-        owner = scalars(table, "episode_index", path)
-        for number, length, *_ in group:
-            rows = np.flatnonzero(owner == number)
-            if len(rows) != length or length == 0:
-                raise WtlError(f"{path}: episode {number} has {len(rows)} rows, expected {length}")
-            steps = table.take(pa.array(rows[np.argsort(scalars(table, "frame_index", path)[rows])]))
-            yield number, _task(steps, tasks, path), steps, path
+def _whole(table: pa.Table, name: str, path: Path) -> list[int]:
+    values = scalars(table, name, path)
+    if values.dtype.kind not in "iu":
+        raise WtlError(f"{path}: {name} holds {values.dtype}, not whole numbers")
+    found: list[int] = values.tolist()
+    return found
 
 
-def _episode_rows(root: Path) -> list[tuple[int, int, int, int]]:
-    """Number, length, chunk and file of every episode, in order."""
-    rows: list[tuple[int, int, int, int]] = []
-    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
-        path = contained(root, str(path.relative_to(root)))
-        table = read_table(path, _META)
-        rows += zip(*(scalars(table, name, path).tolist() for name in _META), strict=True)
-    return sorted(rows)
+def _vector(table: pa.Table, name: str, size: int, path: Path) -> Float[np.ndarray, "step size"]:
+    values = matrix(table, name, path)
+    if values.shape[1] != size:
+        raise WtlError(f"{path}: {name} has {values.shape[1]} numbers, info.json says {size}")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused later, by episode and step
+        return values.astype(np.float32)
 
 
-def _tasks(root: Path, suite: str) -> dict[int, Task]:
-    """LeRobot's tasks by number. pandas keeps the sentence as the index, named "task" or not at all."""
-    path = root / layout.TASKS
-    if not path.exists():
-        return {0: Task(suite, suite, "task", "train", "")}
-    table = read_table(contained(root, layout.TASKS))
-    texts = [name for name in ("task", "__index_level_0__") if name in table.column_names]
-    if not texts:
-        raise WtlError(f"{path} has no column 'task'")
-    numbers = scalars(table, "task_index", path).tolist()
-    sentences = map(str, table.column(texts[0]).to_pylist())
-    return {
-        number: Task(suite, suite, f"{_slug(sentence)}-{number}", "train", sentence)
-        for number, sentence in zip(numbers, sentences, strict=True)
-    }
+def _values(table: pa.Table, name: str, path: Path) -> list[Any]:
+    """A column of plain values, one a row."""
+    if pa.types.is_string(table.schema.field(name).type) or pa.types.is_large_string(table.schema.field(name).type):
+        return list(texts(table, name, path))
+    found: list[Any] = scalars(table, name, path).tolist()
+    return found
 
 
-def _slug(sentence: str) -> str:
-    return re.sub(r"\W+", "-", sentence.lower()).strip("-") or "task"
+def _told(row: _Row, steps: pa.Table, column: str, path: Path) -> list[Any]:
+    """What a column says of an episode: its own value, or one for each step."""
+    return [row.told[column]] if column in row.told else _values(steps, column, path)
 
 
-def _task(rows: pa.Table, tasks: Mapping[int, Task], path: Path) -> Task:
-    """The (first) task of an episode."""
-    number = int(scalars(rows, "task_index", path)[0]) if "task_index" in rows.column_names else 0
-    if number not in tasks:
-        raise WtlError(f"{path}: task_index {number} is not in {layout.TASKS}")
-    return tasks[number]
+def _yes(value: Any, where: str) -> bool:
+    word = str(value).lower()
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    if word not in _YES | _NO:
+        raise WtlError(f"{where} is {value!r}, neither a yes nor a no ({', '.join(sorted(_YES | _NO))}, 0 or 1)")
+    return word in _YES
 
 
-def _episode(number: int, task: Task, rows: pa.Table, channels: Mapping[str, Sequence[str]], path: Path) -> Episode:
-    values = {}
-    for name, names in channels.items():
-        values[name] = matrix(rows, name, path).astype(np.float32)
-        if values[name].shape[1] != len(names):
-            raise WtlError(f"{path}: {name} has {values[name].shape[1]} numbers, info.json says {len(names)}")
-
-    def optional(name: str) -> np.ndarray | None:
-        return scalars(rows, name, path) if name in rows.column_names else None
-
-    reward, success = optional("next.reward"), optional("next.success")
-    return Episode(
-        task=task,
-        kind="demo",
-        seed=number,
-        observation={n.removeprefix("observation."): v for n, v in values.items() if n != "action"},
-        action=values["action"],
-        reward=np.zeros(len(values["action"]), np.float32) if reward is None else reward.astype(np.float32),
-        success=True if success is None else bool(success.any()),
-    )
+def _scene(value: Any) -> int:
+    """The number of a scene; other values than whole numbers get one of their own."""
+    if isinstance(value, int | float) and value == int(value) and abs(value) < 2**63:
+        return int(value)
+    return int.from_bytes(hashlib.sha256(str(value).encode()).digest()[:7])

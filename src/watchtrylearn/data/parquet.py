@@ -1,8 +1,13 @@
-"""Parquet to and from bytes and NumPy, bounded: a crafted or broken file is refused, by name."""
+"""Parquet to and from bytes and NumPy, bounded: a crafted or broken file is refused, by name.
+
+What a file claims to hold is compared with what it should hold, and with its size on the disk, before any column is
+decoded.
+"""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
-from watchtrylearn.files import read_bytes
+from watchtrylearn.data.pages import require_honest
+from watchtrylearn.files import FILE_LIMIT, read_bytes
 from watchtrylearn.types import WtlError
 
-FILE_LIMIT = 2 * 2**30  # bytes on disk
-VALUE_LIMIT = 2**29  # values in memory (4 GiB as doubles): a tiny file can claim any number of them
+# A repeated value costs next to nothing on the disk. Honest episodes shrink to a tenth; what claims to unfold to more
+# than this is no recording.
+FREE = 128 * 2**20  # bytes in memory, however small the file
+UNFOLDING = 64  # bytes in memory per byte on the disk, beyond that
+_CODECS = {"UNCOMPRESSED", "SNAPPY"}  # what this library writes, and what cannot unfold a lot
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
 _THRIFT_LIMIT = 100 * 2**20
 
 
@@ -28,38 +38,113 @@ def encode(table: pa.Table) -> bytes:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in a Parquet file; whatever is wrong with it is a ``WtlError`` that names it."""
-    return decode(read_bytes(path, FILE_LIMIT), path, columns)
+    """The table in a Parquet file of any origin; whatever is wrong with it is a ``WtlError`` that names it."""
+    return decode(read_bytes(path), path, columns)
 
 
 def decode(content: bytes, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in the bytes of a Parquet file that came from ``path``; absent columns are left out."""
+    """The table in the bytes of a Parquet file of any origin that came from ``path``; absent columns are left out."""
+    return _decode(content, path, columns, None)
+
+
+def decode_as(content: bytes, path: Path, schema: pa.Schema, later: Sequence[str] = ()) -> pa.Table:
+    """The columns of ``schema`` in the bytes of one of this library's Parquet files, which came from ``path``.
+
+    Those named in ``later`` came to the format later: an older file lacks them, and then so does the table.
+
+    Texts come as dictionaries, which take no more memory than they do on the disk. Raises ``WtlError`` if the file
+    is damaged, holds other columns or types, or unfolds to more than its size allows.
+    """
+    return _decode(content, path, schema.names, schema, later)
+
+
+def _decode(
+    content: bytes, path: Path, columns: Sequence[str] | None, schema: pa.Schema | None, later: Sequence[str] = ()
+) -> pa.Table:
+    texts = [] if schema is None else [field.name for field in schema if field.type == pa.string()]
     try:
         with pq.ParquetFile(
             pa.BufferReader(content),
+            read_dictionary=texts,
             thrift_string_size_limit=_THRIFT_LIMIT,
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
+            _require_columns(file.schema_arrow, schema, later, path)
+            _probe(file)
+            _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in set(columns)]
-            _bound(file.metadata, path)
+            _require_honest_pages(content, file.metadata, columns, path)
             table = file.read(columns=columns)
             table.validate(full=True)
             return table
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WtlError(f"{path} is not a readable Parquet file: {cause}") from error
+        raise WtlError(f"{path} is not a readable Parquet file: {cause[:200]}") from error
 
 
-def _bound(metadata: Any, path: Path) -> None:
-    values = size = 0
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            values += max(chunk.num_values, metadata.row_group(group).num_rows)
-            size += chunk.total_uncompressed_size
-    if values > VALUE_LIMIT or size > FILE_LIMIT * 2:
-        raise WtlError(f"refusing to read {path}: it claims {values} values in {size} bytes")
+def _require_columns(found: pa.Schema, wanted: pa.Schema | None, later: Sequence[str], path: Path) -> None:
+    twice = [name for name, count in Counter(found.names).items() if count > 1]
+    if twice:
+        raise WtlError(f"{path} has the column {twice[0]!r} twice")
+    for field in wanted or ():
+        if field.name not in found.names:
+            if field.name in later:
+                continue
+            raise WtlError(f"{path} has no column {field.name!r}")
+        kind = found.field(field.name).type
+        if not _same_type(kind, field.type):
+            raise WtlError(f"{path}: {field.name} holds {str(kind)[:100]}, expected {field.type}")
+
+
+def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Equal, whatever the elements of a list are called; a text may come as a dictionary."""
+    if pa.types.is_dictionary(found):
+        return bool(found.value_type == wanted)
+    if pa.types.is_fixed_size_list(wanted) or pa.types.is_list(wanted):
+        size = getattr(wanted, "list_size", None)
+        lists = found.id == wanted.id and getattr(found, "list_size", None) == size
+        return bool(lists and found.value_type == wanted.value_type)
+    return bool(found == wanted)
+
+
+def _probe(file: pq.ParquetFile) -> None:
+    """Reads a row of every row group. Of some damage to what a file says of its columns (their level histograms),
+    pyarrow raises nothing when it is asked for the description, as ``_bound`` does, but ends the process."""
+    for group in range(file.metadata.num_row_groups):
+        next(file.iter_batches(batch_size=1, row_groups=[group]), None)
+
+
+def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> None:
+    """Refuses a file that would take much more memory than disk, judging by what it says of itself."""
+    memory = unfolded = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(metadata.num_columns):
+            chunk = group.column(place)
+            if codecs is not None and chunk.compression not in codecs:
+                raise WtlError(f"refusing to read {path}: it is compressed with {chunk.compression}")
+            if min(chunk.num_values, group.num_rows, chunk.total_uncompressed_size) < 0:
+                raise WtlError(f"refusing to read {path}: it claims a negative size")
+            memory += max(chunk.num_values, group.num_rows) * _WIDTHS.get(chunk.physical_type, 64)
+            unfolded += chunk.total_uncompressed_size
+    if max(memory, unfolded) > min(FREE + UNFOLDING * size, 4 * FILE_LIMIT):
+        raise WtlError(
+            f"refusing to read {path}: its {size} bytes claim to hold {max(memory, unfolded)}; "
+            "if it is honest, store fewer episodes at once"
+        )
+
+
+def _require_honest_pages(content: bytes, metadata: Any, columns: Sequence[str] | None, path: Path) -> None:
+    wanted = None if columns is None else tuple(f"{name}." for name in columns)
+    for number in range(metadata.num_row_groups):
+        for place in range(metadata.num_columns):
+            chunk = metadata.row_group(number).column(place)
+            if wanted is None or f"{chunk.path_in_schema}.".startswith(wanted):  # of a list, NAME.list.element
+                require_honest(content, chunk, f"refusing to read {path}: {chunk.path_in_schema}")
+
+
+# ------------------------------------------------------------------------------------------------- columns
 
 
 def vectors(values: Shaped[np.ndarray, "row size"]) -> pa.Array:
@@ -86,7 +171,11 @@ def matrix(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row si
             raise WtlError(f"{path}: {name} holds {column.type}, not numbers")
     if column.null_count:
         raise WtlError(f"{path}: {name} has {column.null_count} missing numbers")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        raise WtlError(f"{path}: {name} holds {column.type}, not numbers")
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    if rows and (len(values) == 0 or len(values) % rows):
+        raise WtlError(f"{path}: {name} holds {len(values)} numbers in {rows} rows")
     return values.reshape(rows, -1) if rows else values.reshape(0, 1)
 
 
@@ -105,10 +194,17 @@ def scalars(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row"]
 
 
 def texts(table: pa.Table, name: str, path: Path) -> list[str]:
-    """A column of strings."""
+    """A column of strings; equal ones are the same object."""
     if name not in table.column_names:
         raise WtlError(f"{path} has no column {name!r}")
-    values: list[str] = table.column(name).to_pylist()
-    if not all(isinstance(value, str) for value in values):
+    found: list[Any] = []
+    try:
+        for chunk in table.column(name).chunks:
+            plain = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+            known = [*plain.dictionary.to_pylist(), None]
+            found += [known[-1 if i is None else i] for i in plain.indices.to_pylist()]
+    except (pa.ArrowException, ValueError) as error:  # of a type that has no dictionary; bad UTF-8
+        raise WtlError(f"{path}: {name} holds no texts: {error}") from error
+    if not all(isinstance(value, str) for value in found):
         raise WtlError(f"{path}: {name} must hold a text in every row")
-    return values
+    return found

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, get_args
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
 from watchtrylearn.data import layout
 from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import matrix, scalars, texts, vectors
+from watchtrylearn.data.parquet import decode_as, matrix, scalars, texts, vectors
+from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
 from watchtrylearn.types import Episode, Kind, Task, WtlError
 
+T = TypeVar("T")
 Columns = Mapping[str, np.ndarray]  # data column -> (row, size)
+
+EPISODES = pa.schema(  # what is read of meta/episodes
+    [
+        ("episode_index", pa.int64()),
+        ("dataset_from_index", pa.int64()),
+        ("length", pa.int64()),
+        ("kind", pa.string()),
+        ("scene_seed", pa.int64()),
+        ("success", pa.bool_()),
+        ("diverged", pa.bool_()),
+        ("terminated", pa.bool_()),
+        ("has_executed", pa.bool_()),
+        ("initial_state", pa.list_(pa.float64())),
+        ("task_json", pa.string()),
+        ("terms_json", pa.string()),
+    ]
+)
+LATER = ("terminated",)  # columns that older datasets lack
+_BYTES_PER_ROW = 8  # on the disk, at least: an episode's numbers and statistics take a hundred times that
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,7 @@ class Record:
     seed: int
     success: bool
     diverged: bool
+    terminated: bool
     executed: bool
     terms: Mapping[str, float]
     initial_state: Float[np.ndarray, "_"]
@@ -58,7 +81,7 @@ def data_columns(
     success[last] = [episode.success for episode in episodes]
     columns = {
         **_numbers(episodes, header),
-        "next.reward": np.concatenate([episode.reward for episode in episodes]).astype(np.float32),
+        "next.reward": float32(np.concatenate([episode.reward for episode in episodes])),
         "next.done": np.isin(np.arange(len(frame)), last),
         "next.success": success,
         "timestamp": layout.timestamps(frame, header.spec.fps),
@@ -77,8 +100,8 @@ def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarra
     }
     parts["action"] = [episode.action for episode in episodes]
     if header.executed:
-        parts["action.executed"] = [e.action if e.executed is None else e.executed for e in episodes]
-    return {name: np.concatenate(arrays).astype(np.float32) for name, arrays in parts.items()}
+        parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
+    return {name: float32(np.concatenate(arrays)) for name, arrays in parts.items()}
 
 
 def data_table(columns: Columns) -> pa.Table:
@@ -86,14 +109,37 @@ def data_table(columns: Columns) -> pa.Table:
     return pa.table({name: vectors(values) for name, values in columns.items()})
 
 
-def episode_of(record: Record, header: Header, table: pa.Table, first: int, path: Path) -> Episode:
-    """The episode of ``record``, whose data file starts at row ``first`` of the dataset."""
-    rows = table.slice(record.begin - first, record.length)
-    if rows.num_rows != record.length or (scalars(rows, "episode_index", path) != record.index).any():
+def data_schema(header: Header) -> pa.Schema:
+    """The columns of a data file."""
+    types = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
+
+    def column(dtype: str, size: int) -> pa.DataType:
+        return types[dtype] if size == 1 else pa.list_(types[dtype], size)
+
+    return pa.schema([(n, column(f["dtype"], f["shape"][0])) for n, f in layout.features(header).items()])
+
+
+def read_columns(content: bytes, header: Header, path: Path) -> Columns:
+    """The inverse of ``data_table``, from the bytes of a data file that came from ``path``."""
+    table = decode_as(content, path, data_schema(header))
+    return {name: matrix(table, name, path) for name in layout.features(header)}
+
+
+def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns:
+    """The steps of one episode; its data file starts at row ``first`` of the dataset."""
+    begin = record.begin - first
+    rows = {name: values[begin : begin + record.length] for name, values in columns.items()} if begin >= 0 else {}
+    if not rows or len(rows["index"]) != record.length or (rows["episode_index"] != record.index).any():
         raise WtlError(f"{path} does not hold the {record.length} steps of episode {record.index}")
+    return rows
+
+
+def episode_of(record: Record, header: Header, columns: Columns, first: int, path: Path) -> Episode:
+    """The episode of ``record``, whose data file starts at row ``first`` of the dataset."""
+    rows = rows_of(record, columns, first, path)
 
     def numbers(name: str) -> np.ndarray:
-        return np.array(matrix(rows, name, path), np.float32)
+        return rows[name].copy()  # so that one kept episode does not keep its whole file in memory
 
     return Episode(
         task=record.task,
@@ -104,7 +150,8 @@ def episode_of(record: Record, header: Header, table: pa.Table, first: int, path
         reward=numbers("next.reward")[:, 0],
         success=record.success,
         diverged=record.diverged,
-        executed=numbers("action.executed") if record.executed else None,
+        terminated=record.terminated,
+        executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
     )
@@ -128,6 +175,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
             seed=int(episode.seed),
             success=bool(episode.success),
             diverged=bool(episode.diverged),
+            terminated=bool(episode.terminated),
             executed=episode.executed is not None,
             terms={name: float(value) for name, value in episode.terms.items()},
             initial_state=np.asarray(episode.initial_state, np.float64),
@@ -153,6 +201,7 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "scene_seed": pa.array([r.seed for r in records], pa.int64()),
         "success": [r.success for r in records],
         "diverged": [r.diverged for r in records],
+        "terminated": [r.terminated for r in records],
         "has_executed": [r.executed for r in records],
         "initial_state": pa.array([r.initial_state for r in records], pa.list_(pa.float64())),
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
@@ -169,9 +218,15 @@ def _statistics(columns: Columns, lengths: Int[np.ndarray, "episode"]) -> dict[s
     }
 
 
-def read_records(table: pa.Table, file: int, path: Path) -> list[Record]:
-    """The inverse of ``episodes_table``; a damaged row is a ``WtlError`` naming file, episode and field."""
-    columns = {
+def read_records(content: bytes, file: int, path: Path) -> list[Record]:
+    """The inverse of ``episodes_table``, from the bytes of file number ``file``.
+
+    Whatever is wrong with it is a ``WtlError`` naming file, field and, where there is one, episode.
+    """
+    table = decode_as(content, path, EPISODES, LATER)
+    if table.num_rows > 1000 + len(content) // _BYTES_PER_ROW:
+        raise WtlError(f"refusing to read {path}: its {len(content)} bytes claim to hold {table.num_rows} episodes")
+    columns: dict[str, list[Any]] = {
         name: scalars(table, column, path).tolist()
         for name, column in [
             ("index", "episode_index"),
@@ -183,36 +238,50 @@ def read_records(table: pa.Table, file: int, path: Path) -> list[Record]:
             ("executed", "has_executed"),
         ]
     }
+    noted = "terminated" in table.column_names
+    columns["terminated"] = scalars(table, "terminated", path).tolist() if noted else [False] * table.num_rows
     columns["kind"] = texts(table, "kind", path)
-    columns["task"] = [_task(text, path) for text in texts(table, "task_json", path)]
-    columns["terms"] = [_object(text, path) for text in texts(table, "terms_json", path)]
-    columns["initial_state"] = [np.array(value, float) for value in _lists(table, "initial_state", path)]
-    unknown = set(columns["kind"]) - set(get_args(Kind))
-    if unknown:
-        raise WtlError(f"{path}: unknown kind of episode {sorted(unknown)[0]!r}")
+    columns["task"] = _parsed(table, "task_json", path, TaskFile, _task)
+    columns["terms"] = _parsed(table, "terms_json", path, dict[str, float], dict)
+    columns["initial_state"] = _lists(table, "initial_state", path)
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return [Record(file=file, **row) for row in rows]
+    records = [Record(file=file, **row) for row in rows]
+    if not records:
+        raise WtlError(f"{path} holds no episodes")
+    for record in records:
+        if record.kind not in get_args(Kind):
+            raise WtlError(f"{path}: episode {record.index}: kind: {record.kind[:40]!r} is neither demo nor trial")
+        if record.index < 0 or record.begin < 0 or record.length < 1:
+            text = f"{record.length} steps from row {record.begin}"
+            raise WtlError(f"{path}: episode {record.index}: {text} is no place in a dataset")
+    for before, record in pairwise(records):
+        if (record.index, record.begin) != (before.index + 1, before.begin + before.length):
+            raise WtlError(f"{path}: episode {record.index} from row {record.begin} does not follow {before.index}")
+    return records
 
 
-def _lists(table: pa.Table, name: str, path: Path) -> list[list[float]]:
-    if name not in table.column_names:
-        raise WtlError(f"{path} has no column {name!r}")
-    return cast(list[list[float]], table.column(name).to_pylist())
+def _parsed(table: pa.Table, name: str, path: Path, kind: Any, build: Callable[[Any], T]) -> list[T]:
+    """A column of JSON; equal texts are parsed once (hundreds of episodes share a task)."""
+    column = texts(table, name, path)
+    known = {}
+    for text in set(column):
+        try:
+            known[text] = build(msgspec.convert(json.loads(text), kind, strict=True))
+        except (msgspec.ValidationError, ValueError, OverflowError, RecursionError) as error:
+            raise WtlError(f"{path}: {name}: {error}") from error
+    return [known[text] for text in column]
 
 
-@lru_cache(maxsize=4096)  # hundreds of episodes share a task
-def _task(text: str, path: Path) -> Task:
-    try:
-        return Task.from_json(_object(text, path))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise WtlError(f"{path}: a task_json is not a task: {error}") from error
+def _task(found: TaskFile) -> Task:
+    parameters = tuple(found.parameters.items())
+    return Task(found.suite, found.family, found.name, found.split, found.sentence, parameters)
 
 
-def _object(text: str, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WtlError(f"{path}: a JSON column is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise WtlError(f"{path}: a JSON column holds {type(value).__name__}, not an object")
-    return value
+def _lists(table: pa.Table, name: str, path: Path) -> list[Float[np.ndarray, "_"]]:
+    """A column of lists of numbers, each of its own length."""
+    column = table.column(name).combine_chunks()
+    if column.null_count or column.flatten().null_count:
+        raise WtlError(f"{path}: {name} has missing numbers")
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return [part.copy() for part in np.split(values, ends[:-1])] if len(ends) else []

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from watchtrylearn.config import shortened
 from watchtrylearn.types import Episode, WtlError
+
+MOST_EPISODES, MOST_FRAMES = 100, 10_000  # of each kind in an example, and of its query
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,11 @@ class Sampling:
             raise WtlError(f"sampling.elsewhere must be a share between 0 and 1, not {self.elsewhere}")
         for name in ("demos", "trials"):
             weights = np.asarray(getattr(self, name), float)
-            if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
-                raise WtlError(f"sampling.{name} must be weights of 0, 1, 2 ... episodes, not {getattr(self, name)}")
-        if self.frames < 1:
-            raise WtlError(f"sampling.frames must be at least 1, not {self.frames}")
+            if not ((weights >= 0).all() and 0 < weights.sum() < np.inf and len(weights) <= MOST_EPISODES):
+                what = f"up to {MOST_EPISODES} weights of 0, 1, 2 ... episodes"
+                raise WtlError(f"sampling.{name} must be {what}, not {shortened(getattr(self, name))}")
+        if not 1 <= self.frames <= MOST_FRAMES:
+            raise WtlError(f"sampling.frames must be between 1 and {MOST_FRAMES}, not {self.frames}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,9 @@ class PairIndex:
                 f"other scenes and {_least(sampling.trials)} trials in its own scene "
                 f"({len(self._demo)} demonstrations, {len(self._trial)} trials)"
             )
+        trials = self._task_trials if sampling.elsewhere else self._trial_run
+        if any(sampling.trials[1:]) and not trials[1][self._queries].any():
+            raise WtlError("nothing can be learned from trials: no demonstration to imitate has one in its own scene")
         self.tasks, self._begin, self._count = np.unique(
             table.task[self._demo[self._queries]], return_index=True, return_counts=True
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+COMBINED = ("min", "max", "mean", "std", "count")  # what those of the episodes tell about them all
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 Statistics = Mapping[str, Float[np.ndarray, "episode size"]]  # name -> per episode; count is (episode, 1)
@@ -17,16 +18,17 @@ def per_episode(values: Shaped[np.ndarray, "row size"], lengths: Int[np.ndarray,
     values = values.astype(np.float64)
     begin = np.cumsum(lengths) - lengths
     count = lengths[:, None].astype(np.float64)
-    mean = np.add.reduceat(values, begin) / count
-    deviation = values - np.repeat(mean, lengths, axis=0)
-    return {
-        "min": np.minimum.reduceat(values, begin),
-        "max": np.maximum.reduceat(values, begin),
-        "mean": mean,
-        "std": np.sqrt(np.add.reduceat(deviation**2, begin) / count),
-        "count": count,
-        **_quantiles(values, lengths),
-    }
+    with np.errstate(invalid="ignore"):  # the numbers of a diverged episode may be anything
+        mean = np.add.reduceat(values, begin) / count
+        deviation = values - np.repeat(mean, lengths, axis=0)
+        return {
+            "min": np.minimum.reduceat(values, begin),
+            "max": np.maximum.reduceat(values, begin),
+            "mean": mean,
+            "std": np.sqrt(np.add.reduceat(deviation**2, begin) / count),
+            "count": count,
+            **_quantiles(values, lengths),
+        }
 
 
 def _quantiles(
@@ -50,10 +52,9 @@ def _quantiles(
 
 
 def combine(statistics: Statistics) -> dict[str, list[float]]:
-    """The statistics of all steps from those of the episodes.
+    """Minimum, maximum, mean, deviation and count of all steps, exactly, from those of the episodes.
 
-    Minimum, maximum, mean, deviation and count are exact. Quantiles cannot be recovered from quantiles; they
-    are averaged over the episodes, weighted by their lengths, as LeRobot does.
+    Quantiles cannot be had from quantiles; ``quantiles`` takes them from the steps.
     """
     count = statistics["count"]
     share = count / count.sum()
@@ -64,6 +65,12 @@ def combine(statistics: Statistics) -> dict[str, list[float]]:
         "max": statistics["max"].max(axis=0),
         "mean": mean,
         "std": np.sqrt(variance),
-        **{name: (share * statistics[name]).sum(axis=0) for name in QUANTILES},
     }
     return {**{name: value.tolist() for name, value in combined.items()}, "count": [int(count.sum())]}
+
+
+def quantiles(values: Shaped[np.ndarray, "row size"]) -> dict[str, list[float]]:
+    """The quantiles of all steps, exactly those of ``np.quantile`` in double precision."""
+    shares = list(QUANTILES.values())
+    found = np.stack([np.quantile(column.astype(np.float64), shares) for column in values.T], axis=1)
+    return dict(zip(QUANTILES, found.tolist(), strict=True))

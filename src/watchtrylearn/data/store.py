@@ -5,41 +5,54 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-import pyarrow as pa
-
 from watchtrylearn.data import index, layout
-from watchtrylearn.data.layout import CHECKSUM_PATH, DATA_PATH, EPISODES_PATH, Header, numbered, numbers_in
-from watchtrylearn.data.parquet import FILE_LIMIT, decode, encode
+from watchtrylearn.data.layout import (
+    CHECKSUM_PATH,
+    DATA_PATH,
+    EPISODES_PATH,
+    Checksum,
+    Checksums,
+    Header,
+    numbered,
+    numbers_in,
+    read_checked,
+)
+from watchtrylearn.data.parquet import FREE, UNFOLDING, encode
 from watchtrylearn.data.records import (
+    Columns,
     Record,
     data_columns,
     data_table,
     episode_of,
     episodes_table,
+    read_columns,
     read_records,
     records_of,
 )
-from watchtrylearn.files import (
-    contained,
-    directory_lock,
-    leftovers,
-    read_bytes,
-    read_json,
-    remove_leftovers,
-    write_atomic,
-    write_json,
-)
-from watchtrylearn.types import Channel, Episode, Spec, WtlError
+from watchtrylearn.data.soundness import problems
+from watchtrylearn.files import contained, directory_lock, leftovers, remove_leftovers, write_atomic, write_json
+from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
 
 PATIENCE = 30.0  # seconds to wait for another process that is appending
+
+
+class Refused(WtlError):
+    """Some episodes of a batch are not sound. The others are stored, as the numbers ``stored``.
+
+    ``reasons`` names each refused episode's task, scene, field and step.
+    """
+
+    def __init__(self, path: Path, stored: list[int], reasons: list[str]) -> None:
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        kept = f"; the other {len(stored)} are stored in {path}" if stored else ""
+        super().__init__("; ".join(reasons[:3]) + more + kept)
+        self.stored = stored
+        self.reasons = reasons
 
 
 class EpisodeStore:
@@ -63,33 +76,43 @@ class EpisodeStore:
         self.records = records
         self.skipped = skipped
         self.skip_bad = False
+        self._checksums: dict[int, Checksums] = {}  # of the files whose records are known
 
     # ------------------------------------------------------------------------------------ create and open
 
     @staticmethod
-    def create(path: str | Path, spec: Spec, suite: str = "", executed: bool = False) -> EpisodeStore:
-        """A new, empty dataset. ``executed``: its episodes may record the actions that reached the robot."""
-        path = Path(path)
-        with directory_lock(path, PATIENCE):
-            if (path / layout.HEADER).exists():
-                raise WtlError(f"there is already a dataset at {path}")
-            header = Header(suite, spec, executed)
-            header.save(path)
-            index.write_index(path, header, [])
-        return EpisodeStore(path, header, [], [])
+    def exists(path: str | Path) -> bool:
+        """Is there a dataset at ``path``? What an interrupted ``create`` left is none."""
+        return Header.exists(Path(path))
 
     @staticmethod
-    def open(path: str | Path, spec: Spec | None = None, skip_bad: bool = False) -> EpisodeStore:
+    def create(path: str | Path, spec: Spec, suite: str = "", executed: bool = False) -> EpisodeStore:
+        """A new, empty dataset. ``executed``: its episodes may record the actions that reached the robot."""
+        store = EpisodeStore(Path(path), Header(suite, spec, executed), [], [])
+        with directory_lock(path, PATIENCE):
+            if EpisodeStore.exists(path):
+                raise WtlError(f"there is already a dataset at {path}")
+            _require_vacant(store.path)
+            for folder in store._folders():
+                remove_leftovers(folder)
+            store.header.save(store.path)
+            index.write_index(store.path, store.header, [])
+        return store
+
+    @staticmethod
+    def open(path: str | Path, spec: Spec | None = None, skip_bad: bool = False, suite: str = "") -> EpisodeStore:
         """The dataset at ``path``, after putting right what an interrupted writer left behind.
 
-        Raises ``WtlError`` if it is of another schema version, if it differs from ``spec`` (every difference
-        is listed), or if the files that say what it holds are broken. With ``skip_bad`` all files are checked
-        and the episodes of broken ones left out; ``skipped`` names them.
+        Raises ``WtlError`` if there is none, if it is of another schema version, if it differs from ``spec`` or
+        ``suite`` where those are given (every difference is listed), or if the files that say what it holds are
+        broken. With ``skip_bad`` all files are checked and the episodes of broken ones left out; ``skipped`` names
+        them.
         """
         path = Path(path)
         header = Header.load(path)
-        if spec is not None:
-            _require_same(path, header.spec, spec)
+        found = header.differences(spec, suite)
+        if found:
+            raise WtlError(f"the dataset {path} does not fit: " + "; ".join(found))
         store = EpisodeStore(path, header, [], [])
         store.skip_bad = skip_bad
         store._load(skip_bad)
@@ -101,10 +124,21 @@ class EpisodeStore:
 
     @staticmethod
     def open_or_create(path: str | Path, spec: Spec, suite: str = "", executed: bool = False) -> EpisodeStore:
-        """Continue the dataset at ``path`` if there is one of this spec, else begin it."""
-        if (Path(path) / layout.HEADER).exists():
-            return EpisodeStore.open(path, spec)
-        return EpisodeStore.create(path, spec, suite, executed)
+        """Continue the dataset at ``path`` if there is one of this spec and suite, else begin it."""
+        if not EpisodeStore.exists(path):
+            return EpisodeStore.create(path, spec, suite, executed)
+        store = EpisodeStore.open(path, spec, suite=suite)
+        if executed and not store.header.executed:
+            raise WtlError(f"the dataset {path} does not fit: it was created without executed actions")
+        return store
+
+    def digest(self) -> str:
+        """SHA-256 of what the dataset holds: its header, and the checksums of the files it reads episodes from.
+
+        Equal for equal content. Nothing is read for it.
+        """
+        files = [[file, vars(sums.data), vars(sums.episodes)] for file, sums in sorted(self._checksums.items())]
+        return hashlib.sha256(canonical_json([self.header.to_json(), files]).encode()).hexdigest()
 
     @property
     def spec(self) -> Spec:
@@ -146,16 +180,28 @@ class EpisodeStore:
         first = self._first_rows()
         for file, group in groupby(records, key=lambda record: record.file):
             path = self._path(DATA_PATH, file)
-            table = self._table(DATA_PATH, file)
+            try:
+                columns = self._columns(file)
+            except WtlError as error:
+                self._skip(error)
+                continue
             for record in group:
-                episode = episode_of(record, self.header, table, first[file], path)
-                found = problems(episode, self.header)
-                if not found:
-                    yield record.index, episode
-                elif not self.skip_bad:
-                    raise WtlError(f"{path}: episode {record.index} ({record.task.name}): {found[0]}")
-                else:
-                    self.skipped.append(f"{path}: episode {record.index}: {found[0]}")
+                try:
+                    episode = episode_of(record, self.header, columns, first[file], path)
+                    found = problems(episode, self.header)
+                    if found:
+                        raise WtlError(f"{path}: episode {record.index} ({record.task.name}): {found[0]}")
+                except WtlError as error:
+                    self._skip(error)
+                    continue
+                yield record.index, episode
+
+    def _skip(self, error: WtlError) -> None:
+        """Leaves out what ``error`` names, or raises it."""
+        if not self.skip_bad:
+            raise error
+        if str(error) not in self.skipped:
+            self.skipped.append(str(error))
 
     def _first_rows(self) -> dict[int, int]:
         return {record.file: record.begin for record in reversed(self.records)}
@@ -163,32 +209,39 @@ class EpisodeStore:
     def _path(self, template: str, file: int) -> Path:
         return contained(self.path, numbered(template, file))
 
-    def _table(self, template: str, file: int, columns: Sequence[str] | None = None) -> pa.Table:
-        path = self._path(template, file)
-        content = read_bytes(path, FILE_LIMIT)
-        if not matches_checksum(self.path, template, file, content):
-            raise WtlError(f"{path} is damaged: it does not match its checksum")
-        return decode(content, path, columns)
+    def _columns(self, file: int) -> Columns:
+        """The steps in a data file."""
+        content = read_checked(self.path, DATA_PATH, file, self._checksums.get(file))
+        return read_columns(content, self.header, self._path(DATA_PATH, file))
 
     # ------------------------------------------------------------------------------------------- writing
 
     def append(self, episodes: Sequence[Episode]) -> list[int]:
         """Store ``episodes`` as one batch and return their numbers; they are durable when this returns.
 
-        Nothing is written if any of them is not sound: then a ``WtlError`` names episode, field and step.
-        Waits for another process that is appending. Batches of a few hundred are fastest.
+        Those that are not sound are not stored, all others are; then ``Refused`` (a ``WtlError``) names task, scene,
+        field and step of each. Waits for another process that is appending. Batches of a few hundred are fastest.
         """
-        if not episodes:
-            return []
-        self._refuse_bad(episodes)
+        found = [problems(episode, self.header) for episode in episodes]
+        sound = [episode for episode, wrong in zip(episodes, found, strict=True) if not wrong]
+        new: list[Record] = []
         if self.skipped:
             raise WtlError(f"nothing can be added to a dataset with broken files: {self.skipped[0]}")
-        with directory_lock(self.path, PATIENCE):
-            self._load(skip_bad=False)  # another process may have appended
-            self._recover()
-            new = self._write(episodes)
-        self.records += new
-        return [record.index for record in new]
+        if sound:
+            with directory_lock(self.path, PATIENCE):
+                self._load(skip_bad=False)  # another process may have appended
+                self._recover()
+                new = self._write(sound)
+            self.records += new
+        stored = [record.index for record in new]
+        reasons = [
+            f"episode {number} of the batch ({_name(episode)}) is refused: {wrong[0]}"
+            for number, (episode, wrong) in enumerate(zip(episodes, found, strict=True))
+            if wrong
+        ]
+        if reasons:
+            raise Refused(self.path, stored, reasons)
+        return stored
 
     def finalize(self) -> None:
         """Bring the derived files (``info.json``, tasks, statistics) up to date, for other readers.
@@ -219,55 +272,60 @@ class EpisodeStore:
 
     def _write(self, episodes: Sequence[Episode]) -> list[Record]:
         last = self.records[-1] if self.records else None
-        file, first = last.file + 1 if last else 0, _next(last)
+        file, first = max(self._checksums, default=-1) + 1, _next(last)
         records = records_of(episodes, file, first)
         number = {text: i for i, text in enumerate(index.sentences([*self.records, *records]))}
         columns = data_columns(episodes, self.header, first, [number[e.task.sentence] for e in episodes])
-        content = {
-            template: encode(table)
-            for template, table in [
-                (DATA_PATH, data_table(columns)),
-                (EPISODES_PATH, episodes_table(records, columns)),
-            ]
-        }
-        write_atomic(self._path(DATA_PATH, file), content[DATA_PATH])
-        checksums = {_role(template): _checksum(value) for template, value in content.items()}
-        write_json(self._path(CHECKSUM_PATH, file), checksums)
-        write_atomic(self._path(EPISODES_PATH, file), content[EPISODES_PATH])  # the commit
+        data, rows = encode(data_table(columns)), encode(episodes_table(records, columns))
+        checksums = Checksums(Checksum.of(data), Checksum.of(rows))
+        data_path, episodes_path = self._path(DATA_PATH, file), self._path(EPISODES_PATH, file)
+        read_columns(data, self.header, data_path)  # what could not be read back is not written
+        read_records(rows, file, episodes_path)
+        write_atomic(data_path, data)
+        write_json(
+            self._path(CHECKSUM_PATH, file), {"data": vars(checksums.data), "episodes": vars(checksums.episodes)}
+        )
+        write_atomic(episodes_path, rows)  # the commit
+        self._checksums[file] = checksums
         return records
-
-    def _refuse_bad(self, episodes: Sequence[Episode]) -> None:
-        for number, episode in enumerate(episodes):
-            found = problems(episode, self.header)
-            if found:
-                raise WtlError(f"episode {number} of the batch ({episode.task.name}) is refused: {found[0]}")
 
     # ------------------------------------------------------------------------------------------ recovery
 
     def _load(self, skip_bad: bool) -> None:
         """Read the records of the files not yet known."""
-        known = {record.file for record in self.records}
         files = numbers_in(self.path, EPISODES_PATH)
         if skip_bad:
-            gone = sorted(set(range(max(files, default=0))) - set(files))
-            self.skipped += [f"there is no file {self._path(EPISODES_PATH, file)}" for file in gone]
+            self.skipped += _gaps(self.path, files)
         for file in files:
-            if file in known:
+            if file in self._checksums:
                 continue
             try:
-                self.records += self._read_records(file, skip_bad)
+                checksums = self._load_checksums(file)
+                self.records += self._read_records(file, checksums, skip_bad)
+                self._checksums[file] = checksums
             except WtlError as error:
                 if not skip_bad:
                     raise
                 self.skipped.append(str(error))
+        _require_plausible(self.path, self.header, self.records, self._checksums)
 
-    def _read_records(self, file: int, skip_bad: bool) -> list[Record]:
+    def _load_checksums(self, file: int) -> Checksums:
+        if not os.path.lexists(self._path(CHECKSUM_PATH, file)):
+            raise WtlError(
+                f"{self._path(EPISODES_PATH, file)} has no checksum, so another program wrote it; "
+                f"`wtl data verify --rebuild {self.path}` adopts what is sound in it"
+            )
+        return Checksums.load(self.path, file)
+
+    def _read_records(self, file: int, checksums: Checksums, skip_bad: bool) -> list[Record]:
         path = self._path(EPISODES_PATH, file)
-        records = read_records(self._table(EPISODES_PATH, file), file, path)
-        if skip_bad:
-            self._table(DATA_PATH, file)  # only to see that it can be read
-        else:
-            _require_contiguous(self.records[-1] if self.records else None, records, path)
+        records = read_records(read_checked(self.path, EPISODES_PATH, file, checksums), file, path)
+        if skip_bad:  # only to see that they can be read
+            read_columns(read_checked(self.path, DATA_PATH, file, checksums), self.header, self._path(DATA_PATH, file))
+        elif (records[0].index, records[0].begin) != (expected := _next(self.records[-1] if self.records else None)):
+            raise WtlError(
+                f"{path}: expected episode {expected[0]}, found {records[0].index}; an earlier file is missing"
+            )
         return records
 
     def _needs_repair(self) -> bool:
@@ -276,7 +334,7 @@ class EpisodeStore:
 
     def _folders(self) -> list[Path]:
         found = [self.path / "meta", *self.path.glob("data/*"), *self.path.glob("meta/*/*")]
-        return [folder for folder in found if folder.is_dir()]
+        return [folder for folder in found if folder.is_dir() and not _through_link(self.path, folder)]
 
     def orphans(self) -> list[Path]:
         """Data files of batches that were never committed: those numbered after the last committed one."""
@@ -285,38 +343,31 @@ class EpisodeStore:
 
     def _recover(self) -> None:
         """Put aside what an interrupted writer left: nobody was told that it was saved. Needs the lock."""
-        try:
-            for path in self.orphans():
-                aside = self.path / layout.QUARANTINE / f"{path.parent.name}-{path.name}.{time.time_ns()}"
-                aside.parent.mkdir(exist_ok=True)
-                os.replace(path, aside)
-            for folder in self._folders():
-                remove_leftovers(folder)
-        except OSError as error:
-            raise WtlError(f"cannot clean up {self.path}: {error}") from error
+        for path in self.orphans():
+            layout.put_aside(self.path, path)
+        for folder in self._folders():
+            remove_leftovers(folder)
 
 
-def _role(template: str) -> str:
-    return "episodes" if template == EPISODES_PATH else "data"
+def _name(episode: Episode) -> str:
+    return f"{getattr(episode.task, 'name', episode.task)}, scene {episode.seed}"
 
 
-def _checksum(content: bytes) -> dict[str, str | int]:
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def _through_link(root: Path, folder: Path) -> bool:
+    return any(at.is_symlink() for at in (folder, *folder.parents) if at != root and at.is_relative_to(root))
 
 
-def matches_checksum(root: Path, template: str, file: int, content: bytes) -> bool:
-    """Is ``content`` what was written as that file? A missing or broken checksum file is a ``WtlError``."""
-    path = contained(root, numbered(CHECKSUM_PATH, file))
-    checksums = read_json(path)
-    if not isinstance(checksums, dict):
-        raise WtlError(f"{path} is damaged: it holds no checksums")
-    return bool(checksums.get(_role(template)) == _checksum(content))
-
-
-def _require_same(path: Path, stored: Spec, wanted: Spec) -> None:
-    found = stored.differences(wanted)
-    if found:
-        raise WtlError(f"the dataset {path} does not fit: " + "; ".join(found))
+def _require_vacant(path: Path) -> None:
+    """Refuses a folder that holds someone's data, though no header of ours. Empty folders, which a ``create`` that
+    was interrupted leaves, and hidden files do no harm."""
+    for top in ("meta", "data", "videos"):
+        for folder, _, names in os.walk(path / top):
+            for name in sorted(names):
+                if not name.startswith("."):
+                    there = Path(folder, name).relative_to(path)
+                    raise WtlError(
+                        f"{path} holds {there} but no {layout.HEADER}: it is another program's dataset, or damaged"
+                    )
 
 
 def _next(last: Record | None) -> tuple[int, int]:
@@ -324,65 +375,20 @@ def _next(last: Record | None) -> tuple[int, int]:
     return (last.index + 1, last.begin + last.length) if last else (0, 0)
 
 
-def _require_contiguous(last: Record | None, records: Sequence[Record], path: Path) -> None:
-    for record in records:
-        if (record.index, record.begin) != _next(last):
-            raise WtlError(
-                f"{path}: expected episode {_next(last)[0]}, found {record.index}; an earlier file is missing"
-            )
-        last = record
+def _gaps(root: Path, files: Sequence[int]) -> list[str]:
+    """The stretches of missing episode files, a sentence each."""
+    return [
+        f"there is no file {root / numbered(EPISODES_PATH, before + 1)}"
+        + (f", nor the {after - before - 2} after it" if after > before + 2 else "")
+        for before, after in pairwise([-1, *files])
+        if after > before + 1
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ soundness
-
-
-def problems(episode: Episode, header: Header) -> list[str]:
-    """Why an episode cannot be stored, each naming field and step.
-
-    The numbers of a diverged trial mean nothing and may be anything, but their shapes must fit.
-    """
-    found = _diverged_problems(episode, header.spec) if episode.diverged else episode.problems(header.spec)
-    if not 0 <= abs(episode.seed) < 2**63:
-        found.append(f"seed: {episode.seed} does not fit 64 bits")
-    if episode.initial_state.ndim != 1:
-        found.append(f"initial_state: shape {episode.initial_state.shape}, expected one dimension")
-    elif not episode.diverged and not np.isfinite(episode.initial_state).all():
-        found.append("initial_state: not finite")
-    if episode.executed is not None:
-        found += _executed_problems(episode, header)
-    return found
-
-
-def _executed_problems(episode: Episode, header: Header) -> list[str]:
-    executed = episode.executed
-    assert executed is not None
-    if not header.executed:
-        return ["executed: this dataset was created without executed actions (executed=True stores them)"]
-    if executed.shape != episode.action.shape:
-        return [f"executed: shape {executed.shape}, expected {episode.action.shape}"]
-    if not episode.diverged and not np.isfinite(executed).all():
-        return [f"executed: not a finite number at step {np.argwhere(~np.isfinite(executed))[0][0]}"]
-    return []
-
-
-def _diverged_problems(episode: Episode, spec: Spec) -> list[str]:
-    """The problems of shape alone: those that remain with harmless numbers and no bounds."""
-    if episode.kind == "demo":
-        return ["a diverged episode cannot be a demonstration"]
-
-    def free(channel: Channel) -> Channel:
-        size = channel.size
-        return Channel(channel.names, (-np.inf,) * size, (np.inf,) * size)
-
-    unbounded = replace(
-        spec,
-        observation={name: free(channel) for name, channel in spec.observation.items()},
-        action=free(spec.action),
-    )
-    harmless = replace(
-        episode,
-        observation={name: np.zeros_like(values) for name, values in episode.observation.items()},
-        action=np.zeros_like(episode.action),
-        reward=np.zeros_like(episode.reward),
-    )
-    return harmless.problems(unbounded)
+def _require_plausible(root: Path, header: Header, records: Sequence[Record], sums: Mapping[int, Checksums]) -> None:
+    """Refuses a dataset of which reading everything would take much more memory than disk."""
+    numbers = sum(entry["shape"][0] for entry in layout.features(header).values())
+    memory = 4 * numbers * sum(record.length for record in records)
+    disk = sum(each.data.bytes for each in sums.values())
+    if memory > FREE + UNFOLDING * disk:
+        raise WtlError(f"refusing to read {root}: {disk} bytes of data claim to hold {memory}")

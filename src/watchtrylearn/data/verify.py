@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from watchtrylearn.data import index, layout
-from watchtrylearn.data.layout import CHECKSUM_PATH, DATA_PATH, EPISODES_PATH, Header, numbered, numbers_in
-from watchtrylearn.data.parquet import FILE_LIMIT, decode, matrix, scalars
-from watchtrylearn.data.records import Record, episode_of, read_records
-from watchtrylearn.data.store import EpisodeStore, matches_checksum, problems
-from watchtrylearn.files import contained, read_bytes, read_json
+from watchtrylearn.data.adopt import adopt
+from watchtrylearn.data.hub import find_dataset
+from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Checksum, Checksums, Header, numbered, numbers_in
+from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, records_of, rows_of
+from watchtrylearn.data.soundness import problems
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.files import contained, read_bytes
 from watchtrylearn.types import WtlError
 
 TOLERANCE = 1e-4  # seconds, LeRobot's own for timestamps
@@ -46,6 +49,13 @@ def verify(path: str | Path) -> list[Problem]:
         header = Header.load(root)
     except WtlError as error:
         return [Problem(layout.HEADER, str(error))]
+    try:
+        return _problems(root, header)
+    except WtlError as error:  # of the folders themselves
+        return [Problem(".", str(error))]
+
+
+def _problems(root: Path, header: Header) -> list[Problem]:
     found: list[Problem] = []
     records = _all_records(root, found)
     found += _gaps(root, records)
@@ -54,9 +64,18 @@ def verify(path: str | Path) -> list[Problem]:
         found += _data_problems(root, header, file, list(group), tasks)
     if not found:  # with records missing, the counters are bound to differ
         found += [_derived_problem(text) for text in index.stale(root, header, records)]
-    if not found and read_json(root / layout.STATS) != index.statistics(root, header, records):
-        found.append(Problem(layout.STATS, "the numbers are not those of the episodes"))
+    if not found and not _close(index.read_statistics(root), index.statistics(root, header, records)):
+        found.append(Problem(layout.STATS, "the numbers are not those of the episodes; --rebuild puts them right"))
     return found
+
+
+def _close(one: index.Statistics, two: index.Statistics) -> bool:
+    """Equal up to the order in which another processor adds."""
+    return one.keys() == two.keys() and all(
+        one[name].keys() == two[name].keys()
+        and all(len(one[name][s]) == len(two[name][s]) and np.allclose(one[name][s], two[name][s]) for s in two[name])
+        for name in two
+    )
 
 
 def _derived_problem(text: str) -> Problem:
@@ -65,7 +84,11 @@ def _derived_problem(text: str) -> Problem:
 
 
 def rebuild_index(path: str | Path) -> int:
-    """Rewrite the derived files from the episode files; returns the number of episodes."""
+    """Rewrite the derived files from the episode files; returns the number of episodes.
+
+    Episodes that another program added are adopted first, where they are sound (``adopt``).
+    """
+    adopt(Path(path))
     store = EpisodeStore.open(path)
     store.rebuild()
     return len(store)
@@ -79,13 +102,23 @@ def _all_records(root: Path, found: list[Problem]) -> list[Record]:
     for file in numbers_in(root, EPISODES_PATH):
         name = numbered(EPISODES_PATH, file)
         try:
-            content = read_bytes(contained(root, name), FILE_LIMIT)
-            if not matches_checksum(root, EPISODES_PATH, file, content):
-                found.append(Problem(name, f"does not match its checksum in {numbered(CHECKSUM_PATH, file)}"))
-            records += read_records(decode(content, root / name), file, root / name)
+            records += read_records(_content(root, EPISODES_PATH, file, found), file, root / name)
         except WtlError as error:
             found.append(Problem(name, str(error)))
     return records
+
+
+def _content(root: Path, template: str, file: int, found: list[Problem]) -> bytes:
+    """The bytes of a Parquet file; that they are not those that were written is only the first problem."""
+    name = numbered(template, file)
+    content = read_bytes(contained(root, name))
+    if not os.path.lexists(contained(root, numbered(layout.CHECKSUM_PATH, file))):
+        found.append(
+            Problem(name, "has no checksum, so another program wrote it; --rebuild adopts what is sound in it")
+        )
+    elif Checksum.of(content) != Checksums.load(root, file)[template]:
+        found.append(Problem(name, f"does not match its checksum in {numbered(layout.CHECKSUM_PATH, file)}"))
+    return content
 
 
 def _gaps(root: Path, records: Sequence[Record]) -> Iterator[Problem]:
@@ -106,57 +139,41 @@ def _gaps(root: Path, records: Sequence[Record]) -> Iterator[Problem]:
 
 def _data_problems(
     root: Path, header: Header, file: int, records: Sequence[Record], tasks: Sequence[str]
-) -> Iterator[Problem]:
+) -> list[Problem]:
     name = numbered(DATA_PATH, file)
+    found: list[Problem] = []
     try:
-        content = read_bytes(contained(root, name), FILE_LIMIT)
-        if not matches_checksum(root, DATA_PATH, file, content):
-            yield Problem(name, f"does not match its checksum in {numbered(CHECKSUM_PATH, file)}")
-        table = decode(content, root / name)
+        columns = read_columns(_content(root, DATA_PATH, file, found), header, root / name)
     except WtlError as error:
-        yield Problem(name, f"{error} (episodes {records[0].index} to {records[-1].index})")
-        return
-    shapes = list(_column_problems(table, header, root / name, name))
+        return [*found, Problem(name, f"{error} (episodes {records[0].index} to {records[-1].index})")]
     steps = sum(record.length for record in records)
-    if table.num_rows != steps:
-        shapes.append(Problem(name, f"{table.num_rows} rows, its {len(records)} episodes have {steps} steps"))
-    yield from shapes
-    if not shapes:
-        for record in records:
-            yield from _episode_problems(record, header, table, records[0].begin, root / name, tasks)
-
-
-def _column_problems(table: pa.Table, header: Header, path: Path, name: str) -> Iterator[Problem]:
-    for feature, entry in layout.features(header).items():
+    if len(columns["index"]) != steps:
+        text = f"{len(columns['index'])} rows, its {len(records)} episodes have {steps} steps"
+        return [*found, Problem(name, text)]
+    for record in records:
         try:
-            size = matrix(table, feature, path).shape[1]
-            if size != entry["shape"][0]:
-                yield Problem(name, f"{size} numbers per step, expected {entry['shape'][0]}", field=feature)
+            found += _episode_problems(record, header, columns, records[0].begin, root / name, tasks)
         except WtlError as error:
-            yield Problem(name, str(error), field=feature)
+            found.append(Problem(name, str(error), record.index))
+    return found
 
 
 def _episode_problems(
-    record: Record, header: Header, table: pa.Table, first: int, path: Path, tasks: Sequence[str]
+    record: Record, header: Header, columns: Columns, first: int, path: Path, tasks: Sequence[str]
 ) -> Iterator[Problem]:
     name = numbered(DATA_PATH, record.file)
-    rows = table.slice(record.begin - first, record.length)
+    rows = {column: values[:, 0] for column, values in rows_of(record, columns, first, path).items()}
     frame = np.arange(record.length)
-    for field, right in [
-        ("frame_index", frame),
-        ("index", record.begin + frame),
-        ("episode_index", record.index),
-    ]:
-        if (scalars(rows, field, path) != right).any():
+    for field, right in [("frame_index", frame), ("index", record.begin + frame)]:
+        if (rows[field] != right).any():
             yield Problem(name, "does not count as it should", record.index, field)
             return
-    late = np.abs(scalars(rows, "timestamp", path) - frame / header.spec.fps)
-    if not late.max() <= TOLERANCE:
+    if not np.abs(rows["timestamp"] - frame / header.spec.fps).max() <= TOLERANCE:
         yield Problem(name, f"not frame_index / {header.spec.fps}", record.index, "timestamp")
-    task = np.unique(scalars(rows, "task_index", path))
+    task = np.unique(rows["task_index"])
     if len(task) > 1 or not 0 <= task[0] < len(tasks) or tasks[int(task[0])] != record.task.sentence:
-        yield Problem(name, f"{task.tolist()} is not the task of the episode", record.index, "task_index")
-    for text in problems(episode_of(record, header, table, first, path), header):
+        yield Problem(name, f"{task[:3].tolist()} is not the task of the episode", record.index, "task_index")
+    for text in problems(episode_of(record, header, columns, first, path), header):
         field, _, what = text.rpartition(": ") if ": " in text else ("", "", text)
         yield Problem(name, what, record.index, field)
 
@@ -191,7 +208,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset holds; ``size`` is bytes on disk, ``skipped`` a sentence for each broken file."""
+    """What a dataset holds; ``size`` is bytes on disk, ``notes`` a sentence for everything that was left out.
+
+    Groups are by ``"family"``, or by ``"task"`` (then ``family`` is its sentence) where there are no families.
+    """
 
     path: Path
     header: Header
@@ -199,22 +219,43 @@ class Summary:
     episodes: int
     steps: int
     size: int
-    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    by: str
 
 
 def inspect(path: str | Path) -> Summary:
-    """A summary of the dataset at ``path``, without the episodes of broken files."""
-    store = EpisodeStore.open(path, skip_bad=True)
-    records = sorted(store.records, key=_group_of)
+    """A summary of the dataset at ``path`` (or the one of that Hub name in the local caches), without the episodes of
+    broken files."""
+    root = find_dataset(path)
+    if (root / layout.HEADER).exists() or not (root / layout.INFO).exists():
+        store = EpisodeStore.open(root, skip_bad=True)
+        header, records, skipped = store.header, store.records, tuple(f"left out: {text}" for text in store.skipped)
+        by, key = "family", _group_of
+    else:
+        found = read_dataset(root, skip_bad=True)
+        header, records, skipped = Header("lerobot", found.spec), records_of(found.episodes, 0, (0, 0)), found.notes
+        by, key = "task", _task_of
+    records = sorted(records, key=key)
     return Summary(
-        path=store.path,
-        header=store.header,
-        groups=tuple(_group(key, list(members)) for key, members in groupby(records, key=_group_of)),
+        path=root,
+        header=header,
+        groups=tuple(_group(names, list(members)) for names, members in groupby(records, key=key)),
         episodes=len(records),
         steps=sum(record.length for record in records),
-        size=sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
-        skipped=tuple(store.skipped),
+        size=_size(root),
+        notes=skipped,
+        by=by,
     )
+
+
+def _task_of(record: Record) -> tuple[str, str, str]:
+    return record.kind, record.task.sentence, record.task.split
+
+
+def _size(root: Path) -> int:
+    """Bytes of the files in a folder; links are not followed."""
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+    return sum(os.lstat(file).st_size for file in files if os.path.lexists(file))
 
 
 def _group_of(record: Record) -> tuple[str, str, str]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from watchtrylearn.config import nearest
+from watchtrylearn.config import override, require_within
+from watchtrylearn.errors import suggestion
+from watchtrylearn.learners import AnyConfig, config_class, learner_names
+from watchtrylearn.learners.contextual import EMBEDDING
+from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.train import TrainConfig
 from watchtrylearn.types import Split, WtlError
+
+MOST = 1_000_000  # tasks, or scenes of each
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Experiment:
         trials_per_demo: trials of the trial policy in each demonstrated scene.
         blind_trials_per_demo: trials without any demonstration, for ``trials_only``.
         demos: relative frequency of 0, 1, 2 ... demonstrations in a training context of learners that watch.
-        net: the network of every learner.
+        frames: steps imitated of each training example's query.
+        net: the network of every learner (the contextual policy's with an embedding of its own).
         warm_start: the retrial network begins as a copy of the trial network.
         elsewhere: share of the retrial network's training examples whose trials were made in any scene of the task.
         train: the training of each.
@@ -51,6 +61,7 @@ class Experiment:
     trials_per_demo: int = 2
     blind_trials_per_demo: int = 1
     demos: tuple[float, ...] = (0.0, 1.0)
+    frames: int = 16
     net: NetConfig = field(default_factory=NetConfig)
     warm_start: bool = True
     elsewhere: float = 0.0
@@ -63,19 +74,37 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise WtlError(f"an experiment's name is up to 100 letters, digits, '-' and '_', not {self.name[:100]!r}")
+        require_within(
+            "",
+            self,
+            tasks=(0, MOST),
+            demos_per_task=(2, MOST),  # a demonstration comes from another scene
+            trials_per_demo=(1, 1000),
+            blind_trials_per_demo=(1, 1000),
+            eval_tasks=(0, MOST),
+            scenes=(2, MOST),
+            attempts=(1, 1000),
+            gallery=(0, 1000),
+            seed=(0, 2**32),
+        )
         if self.scenes % 2:
             raise WtlError(f"scenes must be even, so that exactly half of them are in conflict; got {self.scenes}")
-        if not 0 <= self.elsewhere <= 1:
-            raise WtlError(f"elsewhere must be a share between 0 and 1, got {self.elsewhere}")
-        for name in ("demos_per_task", "scenes"):
-            if getattr(self, name) < 2:
-                raise WtlError(f"{name} must be at least 2 (a demonstration comes from another scene)")
-        for name in ("trials_per_demo", "blind_trials_per_demo", "attempts"):
-            if getattr(self, name) < 1:
-                raise WtlError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("tasks", "eval_tasks", "gallery"):
-            if getattr(self, name) < 0:
-                raise WtlError(f"{name} must not be negative, got {getattr(self, name)}")
+        for learner in learner_names():
+            self.config(learner)  # refuses what does not fit, before any work
+
+    def config(self, learner: str) -> AnyConfig:
+        """The config of a learner in this experiment, complete: what it is built and trained with."""
+        made: AnyConfig = config_class(learner)()
+        net = replace(self.net, embedding=EMBEDDING) if learner == "contextual" else self.net
+        sampling = replace(made.sampling, frames=self.frames)
+        if len(sampling.demos) > 1:  # a learner that watches
+            sampling = replace(sampling, demos=self.demos)
+        if isinstance(made, WatchTryLearnConfig):
+            sampling = replace(sampling, elsewhere=self.elsewhere)
+            return replace(made, net=net, warm_start=self.warm_start, sampling=sampling)
+        return replace(made, net=net, sampling=sampling)
 
 
 def _training(
@@ -94,15 +123,15 @@ def _training(
 EXPERIMENTS = (
     Experiment(
         name="demo",
-        summary="the main job at laptop scale: four families of tabletop tasks in about ten minutes",
+        summary="the main job at laptop scale: four families of tabletop tasks",
         suite="tabletop",
         tasks=0,
         demos_per_task=8,
         trials_per_demo=3,
         blind_trials_per_demo=2,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
-            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
             contextual=1000,
             one_shot=3500,
@@ -119,9 +148,9 @@ EXPERIMENTS = (
         trials_per_demo=3,
         blind_trials_per_demo=3,
         demos=(0.0, 3.0, 1.0),
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
-            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=3000,
             contextual=8000,
             one_shot=8000,
@@ -137,9 +166,9 @@ EXPERIMENTS = (
         summary="how much data it takes: success against training tasks and demonstrations of each",
         suite="tabletop",
         trials_per_demo=3,
-        net=NetConfig(mixtures=1),
+        net=NetConfig(embedding="object", mixtures=1),
         train=_training(
-            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=1000,
             contextual=1000,
             one_shot=3500,
@@ -159,7 +188,7 @@ EXPERIMENTS = (
         warm_start=False,
         elsewhere=0.5,
         train=_training(
-            TrainConfig(batch_size=64, frames=16, learning_rate=2e-3),
+            TrainConfig(batch_size=64, learning_rate=2e-3),
             bc=5000,
             contextual=5000,
             one_shot=5000,
@@ -177,9 +206,10 @@ EXPERIMENTS = (
         demos_per_task=8,
         trials_per_demo=2,
         blind_trials_per_demo=1,
-        net=NetConfig(width=64, hidden=(128, 128), chunk=5, execute=5),
+        frames=4,
+        net=NetConfig(embedding="object", width=64, hidden=(128, 128), chunk=5, execute=5),
         train=_training(
-            TrainConfig(batch_size=64, frames=4, learning_rate=3e-3, threads=1),
+            TrainConfig(batch_size=64, learning_rate=3e-3),
             bc=300,
             contextual=300,
             one_shot=600,
@@ -192,9 +222,15 @@ EXPERIMENTS = (
 )
 
 
-def experiment(name: str) -> Experiment:
-    """The experiment called ``name``; an unknown name is refused with the nearest right one."""
+def experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
+    """The experiment called ``name`` with ``"option=value"`` settings applied.
+
+    An unknown name or option is refused with the nearest right one.
+    """
     known = {e.name: e for e in EXPERIMENTS}
     if name not in known:
-        raise WtlError(f"unknown experiment {name!r}; did you mean {nearest(name, list(known))!r}?")
-    return known[name]
+        raise WtlError(f"unknown experiment {name!r}; {suggestion(name, known)}")
+    chosen = override(known[name], settings, f"experiment {name}")
+    if chosen.name != name:
+        raise WtlError(f"the name of experiment {name} cannot be set: it says which experiment was changed")
+    return chosen

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from watchtrylearn import results, tables
-from watchtrylearn.experiments import Experiment, steps
+from watchtrylearn.documents import read_document
+from watchtrylearn.experiments import EXPERIMENTS, Experiment, steps
 from watchtrylearn.experiments import experiment as preset
+from watchtrylearn.experiments.beside import Verb, beside
 from watchtrylearn.experiments.gallery import cards
 from watchtrylearn.experiments.run import Run, as_json
-from watchtrylearn.files import read_json, write_json
+from watchtrylearn.files import write_json
 from watchtrylearn.learners import learner_names
 from watchtrylearn.metrics import read_metrics
 from watchtrylearn.progress import Display
@@ -22,21 +25,53 @@ from watchtrylearn.report import write_report
 from watchtrylearn.settings import differences
 from watchtrylearn.types import WtlError
 
+WATCHING: tuple[Verb, ...] = (
+    ("learn", "one_shot"),
+    ("try", "one_shot"),
+    ("learn", "watch_try_learn"),
+    ("evaluate", "one_shot"),
+    ("evaluate", "watch_try_learn"),
+)
+BLIND: tuple[Verb, ...] = (
+    ("learn", "bc"),
+    ("try", "bc"),
+    ("learn", "trials_only"),
+    ("evaluate", "bc"),
+    ("evaluate", "trials_only"),
+)
 
-def everything(run: Run) -> None:
+
+def everything(run: Run, processes: int) -> None:
     """From nothing to RUN/report.html; what is done already is not done again."""
     begin = time.monotonic()
     say(run, f"[bold]{run.experiment.name}[/bold]: {run.experiment.summary}")
     watch(run)
-    learn(run, "one_shot")
-    attempt(run, "one_shot")
-    learn(run, "watch_try_learn")
-    learn(run, "bc")
-    attempt(run, "bc")
-    learn(run, "trials_only")
+    branches(run, WATCHING, BLIND, processes)
     assess(run)
     show(run)
     say(run, f"done in {(time.monotonic() - begin) / 60:.1f} minutes")
+
+
+def branches(run: Run, branch: Sequence[Verb], other: Sequence[Verb], processes: int) -> None:
+    """Two branches that need nothing of each other: side by side in two ``processes``, or one after the other."""
+    steps.evaluation_scenes(run)  # what is shown at evaluation is recorded once, for both
+    trained_already = all((run.directory / name / "model.json").exists() for verb, name in other if verb == "learn")
+    if processes == 1 or trained_already:
+        return carry_out(run, [*branch, *other])
+    with beside(run, other):
+        carry_out(run, branch)
+
+
+def carry_out(run: Run, branch: Sequence[Verb]) -> None:
+    """The steps of a branch, in order; what is done already is not done again."""
+    for verb, name in branch:
+        match verb:
+            case "learn":
+                learn(run, name)
+            case "try":
+                attempt(run, name)
+            case "evaluate":
+                steps.evaluate_learner(run, name, steps.evaluation_scenes(run))
 
 
 def watch(run: Run) -> None:
@@ -59,7 +94,8 @@ def learn(run: Run, name: str) -> None:
     }
     say(run, f"[bold]Learn[/bold]: {what.get(name, name)}")
     summary = steps.train(run, name)
-    say(run, f"  {name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")
+    loss = "not known, since its log is gone" if math.isnan(summary.loss) else f"{summary.loss:.3f}"
+    say(run, f"  {name}: {summary.steps} steps, loss {loss}, {summary.seconds:.0f} s")
 
 
 def attempt(run: Run, explorer: str) -> None:
@@ -101,14 +137,12 @@ def show(run: Run) -> None:
     path = run.directory / "results.json"
     if not path.exists():
         raise WtlError(f"{path} does not exist yet; make it with `wtl evaluate --out {run.directory}`")
-    document = read_json(path)
-    if not isinstance(document, dict) or not {"rows", "comparisons", "phases_s"} <= document.keys():
-        raise WtlError(f"{path} is not a result document; make it again with `wtl evaluate --out {run.directory}`")
+    document = read_document(path)
     metrics = {name: read_metrics(run.directory / name) for name in trained(run)}
     with steps.timed(run, "report"):
         made = cards(run, steps.evaluate_learner(run, "watch_try_learn", steps.evaluation_scenes(run)))
     spent = run.seconds()
-    document |= {"phases_s": spent, "wall_s": round(sum(spent.values()), 1)}
+    document |= {"phases_s": spent, "wall_s": results.wall_seconds(spent)}
     write_json(path, document)
     write_report(run.directory / "report.html", document, made, metrics)
     say(run, f"[bold]Report[/bold]: {run.directory / 'report.html'}")
@@ -159,7 +193,9 @@ def write(document: Mapping[str, object], path: Path, display: Display) -> None:
 
 
 def _command(experiment: Experiment) -> str:
-    """The command that makes this run: the preset, and what was changed of it."""
+    """The command that makes this run: the preset, and what was changed of it. One of no preset names its verb."""
+    if experiment.name not in {e.name for e in EXPERIMENTS}:
+        return "wtl evaluate --out RUN"
     chosen = [] if experiment.name == "demo" else ["--preset", experiment.name]
     return shlex.join(["wtl", "demo", *chosen, *_changes(experiment)])
 
@@ -192,4 +228,4 @@ def attempts_of(run: Run, names: Sequence[str]) -> list[Attempt]:
 
 def say(run: Run, text: str) -> None:
     """One line for the person watching."""
-    run.display.console.print(text, highlight=False)
+    run.display.say(text)

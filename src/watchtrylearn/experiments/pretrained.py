@@ -14,9 +14,10 @@ from typing import Any
 
 from watchtrylearn import checkpoint, results, tables
 from watchtrylearn.config import from_json
+from watchtrylearn.documents import read_published
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.files import read_json, write_json
+from watchtrylearn.files import write_json
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.types import WtlError
@@ -82,10 +83,8 @@ def demo_run(name: str, out: Path | None, display: Display) -> Iterator[Run]:
 def _shipped(name: str) -> tuple[Document, Experiment]:
     """The published results of the weights called ``name``, and the experiment they come from."""
     path = pretrained(name) / RESULTS
-    published = read_json(path)
-    if not isinstance(published, dict) or not {"rows", "seeds", "config"} <= published.keys():
-        raise WtlError(f"{path} does not hold the results of pretrained weights; install the package again")
-    return published, from_json(Experiment, published["config"], str(path))
+    published = read_published(path)
+    return published, from_json(Experiment, published["config"], f"{path}: config")
 
 
 @contextmanager
@@ -145,6 +144,9 @@ def agreement(published: Document, document: Document) -> list[str]:
     """
     found = {_place(row): row["value"] for row in document["rows"]}
     together = {_place(row): row for row in published["rows"] if not tables.condition(row)}
+    for row in published["own"]:
+        if not (_place(row) in found and _place(row) in together):
+            raise WtlError(f"the published results have a rate that was not found again: {_where(row)}")
     inside = [row["ci"][0] <= found[_place(row)] <= row["ci"][1] for row in published["own"]]
     equal = sum(found[_place(row)] == row["value"] for row in published["own"])
     seeds = f"{len(published['seeds'])} seed{'s' * (len(published['seeds']) > 1)}"

@@ -8,11 +8,13 @@ RUN/LEARNER/             config, metrics, checkpoints, model.safetensors
 RUN/evaluation/demos/    the demonstrations shown at evaluation
 RUN/evaluation/LEARNER/  every attempt of the evaluation
                          (trials and attempts: made_by.json, the hash of the weights that made them)
-RUN/results.json, RUN/report.html
+RUN/beside/              the lock and the wall times of a second process (``beside.py``)
+RUN/seconds.json, RUN/results.json, RUN/report.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -22,67 +24,101 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from rich.markup import escape
+
 from watchtrylearn import checkpoint
 from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import Experiment
-from watchtrylearn.files import directory_lock, read_json, write_json
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.files import contained, directory_lock, read_typed, write_json
+from watchtrylearn.learners import learner_names, outline
 from watchtrylearn.progress import Display
 from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import Interrupted
 from watchtrylearn.suites import Suite, make_suite
 from watchtrylearn.types import Split, Task, WtlError
 
+BESIDE = "beside"  # the folder of a second process, and the mark of its wall times
+SECONDS = "seconds.json"
+LAST_BREATH = 30.0  # seconds: a second process ends soon after the one that started it
 _HARMLESS = ("gallery", "summary")
 
 
 @dataclass(frozen=True)
+class _Stored:
+    """What ``experiment.json`` holds."""
+
+    experiment: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Run:
-    """An experiment in a directory, opened by ``open_run``."""
+    """An experiment in a directory, opened by ``open_run``; ``second``: by the process beside the one that holds it."""
 
     directory: Path
     experiment: Experiment
     suite: Suite
     display: Display
     skip_bad: bool = False
+    second: bool = False
 
     def store(self, *parts: str) -> EpisodeStore:
-        """The dataset RUN/parts, made if it does not exist yet."""
-        path = self.directory.joinpath(*parts)
-        if (path / "meta").exists():
-            store = self._opened(path)
-            for sentence in store.skipped:
-                self.display.console.print(f"left out: {sentence}", markup=False)
-            return store
-        # demonstrators may send disturbed commands; what reached the robot is stored too
-        return EpisodeStore.create(path, self.suite.spec, self.suite.name, executed=parts[-1] == "demos")
+        """The dataset RUN/parts, to write to: begun if there is none yet."""
+        store = self.stored(*parts)
+        if store is None:
+            # demonstrators may send disturbed commands; what reached the robot is stored too
+            path, executed = contained(self.directory, "/".join(parts)), parts[-1] == "demos"
+            store = EpisodeStore.create(path, self.suite.spec, self.suite.name, executed)
+        return store
 
-    def _opened(self, path: Path) -> EpisodeStore:
+    def stored(self, *parts: str) -> EpisodeStore | None:
+        """The dataset RUN/parts if there is one. Looking creates nothing."""
+        path = contained(self.directory, "/".join(parts))
+        if not EpisodeStore.exists(path):
+            return None
         try:
-            return EpisodeStore.open(path, self.suite.spec, self.skip_bad)
+            store = EpisodeStore.open(path, self.suite.spec, self.skip_bad, self.suite.name)
         except WtlError as error:
-            again = "remove that folder to make it again" if "evaluation" in path.parts else "--skip-bad leaves it out"
-            raise WtlError(f"{error} ({again})") from error
+            raise WtlError(f"{error}{self._advice(path)}") from error
+        for sentence in store.skipped:
+            self.display.say(escape(f"left out: {sentence}"))
+        return store
+
+    def _advice(self, path: Path) -> str:
+        """What to do about a dataset that cannot be opened, where there is something to do."""
+        if "evaluation" in path.relative_to(self.directory).parts:
+            return " (remove that folder to make it again)"
+        with contextlib.suppress(WtlError):
+            EpisodeStore.open(path, self.suite.spec, True, self.suite.name)
+            return " (--skip-bad leaves it out)"
+        return ""
 
     def note_seconds(self, step: str, seconds: float) -> None:
         """Adds to the wall time of a step (a continued step's sessions add up)."""
-        spent = self.seconds()
-        spent[step] = round(spent.get(step, 0.0) + seconds, 1)
-        write_json(self.directory / "seconds.json", spent)
+        path = self.directory / BESIDE / SECONDS if self.second else self.directory / SECONDS
+        name = f"{step} ({BESIDE})" if self.second else step
+        spent = _read_seconds(path)
+        write_json(path, {**spent, name: round(spent.get(name, 0.0) + seconds, 1)})
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of each step so far, in seconds."""
-        path = self.directory / "seconds.json"
-        found = read_json(path) if path.exists() else {}
-        if not isinstance(found, dict) or not all(isinstance(v, int | float) for v in found.values()):
-            raise WtlError(f"{path} does not hold the seconds of each step; remove it")
-        return found
+        """Wall time of each step so far, in seconds. Those of a second process are marked ``(beside)``: they passed
+        while the others did."""
+        return _read_seconds(self.directory / SECONDS) | _read_seconds(self.directory / BESIDE / SECONDS)
+
+
+def _read_seconds(path: Path) -> dict[str, float]:
+    return read_typed(path, dict[Text, Seconds]) if path.exists() else {}
 
 
 @contextmanager
-def open_run(directory: Path, experiment: Experiment | None, display: Display, skip_bad: bool = False) -> Iterator[Run]:
-    """Opens (or begins) the run in ``directory`` and holds it: a second process is refused.
+def open_run(
+    directory: Path, experiment: Experiment | None, display: Display, skip_bad: bool = False, second: bool = False
+) -> Iterator[Run]:
+    """Opens (or begins) the run in ``directory`` and holds it: another process is refused, but for the ``second`` that
+    the holder itself has started (``beside.py``).
 
     Without an ``experiment``, the directory's own is continued. Raises ``WtlError`` if there is neither, or if the
     directory holds an experiment with other settings, naming each.
@@ -90,7 +126,8 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
     settings = directory / "experiment.json"
     if experiment is None and not settings.exists():
         raise WtlError(f"{directory} holds no run yet; begin one with `wtl record --preset NAME --out {directory}`")
-    with directory_lock(directory):
+    lock = directory_lock(directory / BESIDE, wait=LAST_BREATH) if second else directory_lock(directory)
+    with lock, _one_torch_thread():
         kept = _kept(settings) if settings.exists() else None
         if kept is not None and experiment is not None:
             refuse_changes(as_json(kept), as_json(experiment), directory, _HARMLESS)
@@ -99,18 +136,33 @@ def open_run(directory: Path, experiment: Experiment | None, display: Display, s
         suite = make_suite(chosen.suite)
         chosen_tasks(suite, "train", chosen.tasks, "tasks")
         chosen_tasks(suite, chosen.split, chosen.eval_tasks, "eval_tasks")
-        TaskNet(chosen.net, suite.spec)  # refuses sizes that do not fit
+        for name in learner_names():
+            outline(name, suite.spec, chosen.config(name))  # refuses sizes that do not fit
         if kept is None:  # nothing is written before everything is found sound
             write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
-        yield Run(directory, chosen, suite, display, skip_bad)
+        yield Run(directory, chosen, suite, display, skip_bad, second)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """The networks here keep one core busy; a second thread would wait for the first whenever another program uses a
+    core, and last bits would depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _kept(settings: Path) -> Experiment:
     """The experiment that a run directory belongs to."""
-    stored = read_json(settings)
-    if not isinstance(stored, dict) or not isinstance(stored.get("experiment"), dict):
-        raise WtlError(f"{settings} does not describe an experiment")
-    return from_json(Experiment, stored["experiment"], str(settings))
+    stored = read_typed(settings, _Stored)
+    try:
+        return from_json(Experiment, stored.experiment, "experiment")
+    except WtlError as error:
+        by = f"version {stored.versions.get('watchtrylearn', 'unknown')[:20]}"
+        raise WtlError(f"{settings}, written by {by}, is not an experiment of this version: {error}") from error
 
 
 def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:

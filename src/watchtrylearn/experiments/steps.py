@@ -6,6 +6,7 @@ durably before the next begins; so a step that was killed redoes at most one bat
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,29 +16,30 @@ from pathlib import Path
 import numpy as np
 
 from watchtrylearn import checkpoint
-from watchtrylearn.config import nearest
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.store import EpisodeStore, Refused
+from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
-from watchtrylearn.files import read_json, write_json
-from watchtrylearn.learners import AnyConfig, AnyLearner, config_class, learner_names, load, make_learner
+from watchtrylearn.files import read_typed, write_json
+from watchtrylearn.learners import AnyLearner, learner_names, load, make_learner
 from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
 from watchtrylearn.rollouts import rollout
+from watchtrylearn.settings import refuse_changes
 from watchtrylearn.signals import stop_signals
 from watchtrylearn.suites import Demonstrator
 from watchtrylearn.train import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Task, WtlError
+from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
 TEST_SEED = 2_000_000
+AGAIN, ELSEWHERE = 20, 1000  # attempts of the demonstrator at a test task, and how far apart their scene seeds are
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
-TRAINED_FROM = "trained_from.json"  # beside a trained learner: whose trials it learned from, and hashes of the weights
 LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
 NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
@@ -62,10 +64,18 @@ def record(run: Run) -> dict[str, int]:
         for at in range(_stored(store, jobs), len(jobs), BATCH):
             batch = jobs[at : at + BATCH]
             episodes = expert.demonstrations([t for t, _ in batch], [s for _, s in batch])
-            store.append([e for e in episodes if e.success])
+            _append_sound(run, store, [e for e in episodes if e.success])
             advance(len(batch), f"{at + len(batch) - len(store)} failed")
             stop_if(signalled(), "recording", run.directory)
     return {"recorded": len(store), "failed": len(jobs) - len(store)}
+
+
+def _append_sound(run: Run, store: EpisodeStore, demonstrations: Sequence[Episode]) -> None:
+    """Stores the demonstrations; one that cannot be stored is a failed one, and is named."""
+    try:
+        store.append(demonstrations)
+    except Refused as error:
+        run.display.console.print(str(error), markup=False)
 
 
 def training_tasks(run: Run) -> list[Task]:
@@ -93,67 +103,50 @@ def _demonstrator(run: Run) -> Demonstrator:
 
 def train(run: Run, name: str) -> TrainSummary:
     """Trains learner ``name`` in RUN/name from the demonstrations and the trials it needs."""
-    config = _config(run, name)
+    config = run.experiment.config(name)
     plan = replace(getattr(run.experiment.train, name), seed=run.experiment.seed)
-    episodes = _required(run, "demos")
-    for explorer in NEEDS[name]:
-        episodes += _required(run, "trials", explorer)
-    sampling = replace(config.sampling, frames=plan.frames)
-    if len(sampling.demos) > 1:  # a learner that watches
-        sampling = replace(sampling, demos=run.experiment.demos)
-    pairs = PairIndex(EpisodeTable.of(episodes), sampling)
+    stores = {"demos": _required(run, "demos")}
+    stores |= {f"trials/{explorer}": _required(run, "trials", explorer) for explorer in NEEDS[name]}
+    episodes = [episode for store in stores.values() for episode in store.read()]
+    data = {where: store.digest() for where, store in stores.items()}
+    pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
     store = stack(episodes, run.suite.spec)
     learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
     if isinstance(learner, WatchTryLearn):
         one_shot = trained(run, "one_shot")
         assert isinstance(one_shot, OneShot)
         learner.start_from(one_shot)
+        data["weights of one_shot"] = checkpoint.model_sha256(_model(run, "one_shot"))
     learner.prepare(store)
-    if NEEDS[name]:
-        _note_sources(run, name)
     with timed(run, f"train {name}"):
         return fit(
             learner,
             lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
             plan,
             run.directory / name,
+            data,
             run.display,
         )
 
 
-def _note_sources(run: Run, name: str) -> None:
-    """Notes in RUN/name whose trials it is trained from; refuses to go on with one from other weights' trials."""
-    folder = run.directory / name
-    present = {explorer: checkpoint.model_sha256(_model(run, explorer)) for explorer in NEEDS[name]}
-    if not (folder / "config.json").exists():  # nothing is trained yet
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / TRAINED_FROM, present)
-    elif not (folder / TRAINED_FROM).exists() or read_json(folder / TRAINED_FROM) != present:
-        raise WtlError(f"{folder} was not trained from what the present {', '.join(present)} tried; remove it")
-
-
-def _config(run: Run, name: str) -> AnyConfig:
-    """The config of learner ``name`` in this experiment; refuses an unknown name."""
-    config: AnyConfig = config_class(name)(net=run.experiment.net)
-    if isinstance(config, WatchTryLearnConfig):
-        sampling = replace(config.sampling, elsewhere=run.experiment.elsewhere)
-        config = replace(config, warm_start=run.experiment.warm_start, sampling=sampling)
-    return config
-
-
-def _required(run: Run, *parts: str) -> list[Episode]:
-    path = run.directory.joinpath(*parts)
-    if not (path / "meta").exists():
+def _required(run: Run, *parts: str) -> EpisodeStore:
+    """The dataset RUN/parts; refused if there is nothing in it."""
+    store = run.stored(*parts)
+    if not store:
         verb = "record" if parts[0] == "demos" else f"try --policy {parts[-1]}"
-        raise WtlError(f"{path} does not exist yet; make it with `wtl {verb} --out {run.directory}`")
-    store = run.store(*parts) if parts[0] == "demos" else made_by(run, parts[-1], *parts)
-    return list(store.read())
+        where = run.directory.joinpath(*parts)
+        raise WtlError(f"{where} holds no episodes yet; make them with `wtl {verb} --out {run.directory}`")
+    return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
 def trained(run: Run, name: str) -> AnyLearner:
-    """The trained learner RUN/name, if it fits the suite."""
+    """The trained learner RUN/name; refused if it is another, of other settings, or does not fit the suite."""
     learner = load(_model(run, name))
+    if learner.name != name:
+        raise WtlError(f"{run.directory / name} holds a trained {learner.name}, not {name}; remove it")
     require_same_spec(learner, run.suite)
+    found, wanted = (dataclasses.asdict(config) for config in (learner.config, run.experiment.config(name)))
+    refuse_changes(found, wanted, run.directory / name)
     return learner
 
 
@@ -175,7 +168,7 @@ def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
         write_json(path, present)
     elif not path.exists():
         raise WtlError(f"{store.path} does not say which weights made it ({MADE_BY} is missing); remove it")
-    elif read_json(path) != present:
+    elif read_typed(path, dict[str, str]) != present:
         raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
     return store
 
@@ -190,9 +183,8 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
     the expert's episode in that very scene can be imitated afterwards.
     """
     if explorer not in EXPLORERS:
-        near = nearest(explorer, list(EXPLORERS))
-        raise WtlError(f"unknown trial policy {explorer!r}; did you mean {near!r}? (known: {', '.join(EXPLORERS)})")
-    demos = _required(run, "demos")
+        raise WtlError(f"unknown trial policy {explorer!r}; {suggestion(explorer, EXPLORERS)}")
+    demos = _required(run, "demos").read()
     repeats = getattr(run.experiment, EXPLORERS[explorer])
     learner = trained(run, explorer)
     shown = _OtherDemos(demos, run.experiment.seed)
@@ -248,10 +240,12 @@ class _OtherDemos:
 def counts(run: Run) -> dict[str, int | float]:
     """What the run's datasets hold: demonstrations recorded and failed, trials collected and their success."""
     jobs = len(training_tasks(run)) * run.experiment.demos_per_task
-    recorded = len(run.store("demos"))
+    demos = run.stored("demos")
+    recorded = 0 if demos is None else len(demos)
     found: dict[str, int | float] = {"recorded": recorded, "failed": jobs - recorded}
     for explorer in EXPLORERS:
-        outcomes = [r.success for r in run.store("trials", explorer).records]
+        trials = run.stored("trials", explorer)
+        outcomes = [] if trials is None else [r.success for r in trials.records]
         found[f"trials_{explorer}"] = len(outcomes)
         found[f"trials_{explorer}_success"] = round(float(np.mean(outcomes)), 4) if outcomes else 0.0
     return found
@@ -279,32 +273,37 @@ def evaluation_scenes(run: Run) -> list[Scene]:
 def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
     with run.store("evaluation", "demos") as store:
         if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs))
+            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
     episodes = store.read()
     if len(episodes) != len(jobs):
         raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")
+    for number, (episode, (task, seed)) in enumerate(zip(episodes, jobs, strict=True)):
+        again, other = divmod(episode.seed - seed, ELSEWHERE)  # where the demonstrator failed at first
+        if (episode.task, episode.kind, episode.success, other) != (task, "demo", True, 0) or not 0 <= again < AGAIN:
+            raise WtlError(
+                f"{store.path}: episode {number} is not a demonstration of task {task.name} ({task.split}) in scene "
+                f"{seed}, but of {episode.task.name} ({episode.task.split}) in scene {episode.seed}; remove that folder"
+            )
     keys = [(task.name, seed) for task, seed in jobs]
     return dict(zip(keys, episodes, strict=True))
 
 
-def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]]) -> list[Episode]:
-    """One successful demonstration per job; where the expert fails, a later seed of the same parity is used."""
+def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]], spec: Spec) -> list[Episode]:
+    """One successful, sound demonstration per job; where the expert fails, a later seed of the same parity is used."""
     episodes = expert.demonstrations([t for t, _ in jobs], [s for _, s in jobs])
-    for again in range(1, 20):
-        failed = [i for i, e in enumerate(episodes) if not e.success]
+    for again in range(1, AGAIN):
+        failed = [i for i, e in enumerate(episodes) if not e.success or e.problems(spec)]
         if not failed:
             return episodes
-        retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + 1000 * again for i in failed])
+        retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + ELSEWHERE * again for i in failed])
         for i, episode in zip(failed, retried, strict=True):
             episodes[i] = episode
-    raise WtlError(f"the expert failed 20 times at task {jobs[failed[0]][0].name}")
+    raise WtlError(f"the expert failed {AGAIN} times at task {jobs[failed[0]][0].name}")
 
 
 def evaluated(run: Run) -> list[str]:
     """The learners whose evaluation is stored in this run."""
-    folders = {name: run.directory / "evaluation" / name for name in learner_names()}
-    stored = [name for name, folder in folders.items() if (folder / "meta").exists()]
-    return [name for name in stored if len(run.store("evaluation", name))]
+    return [name for name in learner_names() if run.stored("evaluation", name)]
 
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:

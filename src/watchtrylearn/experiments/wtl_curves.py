@@ -28,10 +28,11 @@ DEMOS = (2, 4)  # demonstrations of each of the experiment's tasks, besides its 
 LEARNERS = ("one_shot", "watch_try_learn")
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
     """Every amount of data with every seed, one run directory each below ``out``.
 
-    Yields the result document of all seeds so far, after each.
+    Yields the result document of all seeds so far, after each. All in one process: no method here is independent of
+    the others.
     """
     if experiment.tasks:
         raise WtlError(f"{experiment.name} goes through {', '.join(map(str, TASKS))} tasks; leave out tasks")
@@ -90,7 +91,5 @@ def folder(amount: Experiment, seed: int) -> str:
 
 def _attempts(run: Run) -> list[Attempt]:
     main_job.watch(run)
-    main_job.learn(run, "one_shot")
-    main_job.attempt(run, "one_shot")
-    main_job.learn(run, "watch_try_learn")
+    main_job.carry_out(run, main_job.WATCHING)
     return main_job.attempts_of(run, LEARNERS)

@@ -20,11 +20,10 @@ from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.wtl_state import adapted_to, attempted, in_new_scenes, new_seed
-from watchtrylearn.ops.random import generator
 from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.statistics import ratio_bootstrap
+from watchtrylearn.statistics import ratio_interval
 from watchtrylearn.suites import Demonstrator, Suite
 from watchtrylearn.types import Context, Observation
 
@@ -40,7 +39,7 @@ ENTRIES = {  # scene of the retrial -> lines of the table
 }
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
     """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each.
 
     Beside the rows (metric ``"return"``) it has ``success``, the same lines as success rates, and ``gap_recovered``.
@@ -50,7 +49,8 @@ def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[d
     for count, seed in enumerate(SEEDS, start=1):
         with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
-            _train(run)
+            main_job.watch(run)
+            main_job.branches(run, main_job.WATCHING, (("learn", "bc"), ("evaluate", "bc")), processes)
             for scene, made in _attempts(run).items():
                 attempts[scene] += made
             seconds.update(run.seconds())
@@ -79,14 +79,6 @@ def _rows(attempts: Mapping[str, Sequence[Attempt]], suite: Suite, metric: str) 
         for scene, entries in ENTRIES.items()
         for row in results.rows(attempts[scene], suite, entries, metric, scene=scene, clusters="scenes")
     ]
-
-
-def _train(run: Run) -> None:
-    main_job.watch(run)
-    main_job.learn(run, "one_shot")
-    main_job.attempt(run, "one_shot")
-    main_job.learn(run, "watch_try_learn")
-    main_job.learn(run, "bc")
 
 
 def _attempts(run: Run) -> dict[str, list[Attempt]]:
@@ -134,7 +126,7 @@ def gap_recovered(attempts: Sequence[Attempt]) -> dict[str, Any]:
     scenes = [(a.scene.task.name, a.scene.seed) for a, _ in gained]
     return {
         "value": float(above.sum() / below.sum()),
-        "ci": list(ratio_bootstrap(above, below, scenes, generator("gap recovered"))),
+        "ci": list(ratio_interval(above, below, scenes)),
         "scenes": len(set(scenes)),
         "of_seeds": {str(s): float(above[seeds == s].sum() / below[seeds == s].sum()) for s in dict.fromkeys(seeds)},
     }

@@ -17,6 +17,7 @@ import torch
 
 from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments.beside import Verb
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.learners.chunk_policy import ChunkPolicy
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
@@ -28,6 +29,7 @@ from watchtrylearn.types import Context, ContextBatch, Episode, Policy
 
 SEEDS = (0, 1, 2)
 LEARNERS = ("bc", "contextual", "one_shot", "trials_only", "watch_try_learn")
+OTHERS: tuple[Verb, ...] = (*main_job.BLIND, ("learn", "contextual"), ("evaluate", "contextual"))
 NEW_SCENES = 3_000_000  # scene seeds of attempts elsewhere
 ELSEWHERE = 100  # attempt numbers of these, so that no random stream is used twice
 
@@ -35,14 +37,15 @@ OnStep = Callable[[int], None]
 Facts = dict[str, str | int | float | None]
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display) -> Iterator[dict[str, Any]]:
+def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
     """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each."""
     groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {}
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
         with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
-            _train(run)
+            main_job.watch(run)
+            main_job.branches(run, main_job.WATCHING, OTHERS, processes)
             for name, (attempts, entries, facts) in _groups(run).items():
                 groups.setdefault(name, ([], entries, facts))[0].extend(attempts)
             seconds.update(run.seconds())
@@ -73,17 +76,6 @@ def _document(
         comparisons=results.comparisons(main, pairs, suite) + _per_family(main, suite),
         extra={"summary": experiment.summary, "outcomes": results.outcomes(main, suite)},
     )
-
-
-def _train(run: Run) -> None:
-    main_job.watch(run)
-    main_job.learn(run, "one_shot")
-    main_job.attempt(run, "one_shot")
-    main_job.learn(run, "watch_try_learn")
-    main_job.learn(run, "bc")
-    main_job.learn(run, "contextual")
-    main_job.attempt(run, "bc")
-    main_job.learn(run, "trials_only")
 
 
 def _per_family(attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:

@@ -11,7 +11,7 @@ from watchtrylearn.data.batches import collate
 from watchtrylearn.nn.encoders import Belief
 from watchtrylearn.nn.task_net import TaskNet
 from watchtrylearn.ops.mixture import pick_component
-from watchtrylearn.types import STATE, Context, Observation, WtlError
+from watchtrylearn.types import STATE, Context, Episode, Observation, WtlError
 
 
 class ChunkPolicy:
@@ -68,8 +68,15 @@ class ChunkPolicy:
 
 
 def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
-    """One context or several, as several."""
-    return [context] if isinstance(context, Context) else context
+    """One context or several, as several; anything else is refused by name."""
+    if isinstance(context, Context):
+        return [context]
+    if isinstance(context, Episode):
+        raise WtlError("a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))")
+    wrong = [each for each in context if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt(Context(demos=[...]))")
+    return context
 
 
 def demos_only(context: Context | Sequence[Context]) -> list[Context]:

@@ -9,7 +9,7 @@ What we changed (docs/learners/contextual.md): states instead of images; the sha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -18,15 +18,21 @@ from torch import nn
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
 from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, WtlError
+
+EMBEDDING = "last_frame"
 
 
 @dataclass(frozen=True)
 class ContextualConfig:
-    """``net.embedding`` is always ``"last_frame"`` here; ``sampling`` asks for one demonstration."""
+    """``net.embedding`` is ``"last_frame"``, another is refused; ``sampling`` asks for one demonstration."""
 
-    net: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=lambda: NetConfig(embedding=EMBEDDING))
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(1.0,)))
+
+    def __post_init__(self) -> None:
+        if self.net.embedding != EMBEDDING:
+            raise WtlError(f"contextual embeds by {EMBEDDING!r} alone; net.embedding is {self.net.embedding!r}")
 
 
 class Contextual(nn.Module):
@@ -37,7 +43,7 @@ class Contextual(nn.Module):
     def __init__(self, config: ContextualConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(replace(config.net, embedding="last_frame"), spec)
+        self.net = TaskNet(config.net, spec)
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""

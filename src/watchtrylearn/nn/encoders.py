@@ -75,6 +75,9 @@ class ObjectEncoder(nn.Module):
         self, episodes: EpisodeBatch, scaling: Scaling, role: int
     ) -> tuple[Float[torch.Tensor, "task token width"], Bool[torch.Tensor, "task token"]]:
         tasks, shots = episodes.length.shape
+        if not episodes.length.any():  # all absent, as trials are in one-shot imitation: tokens would only be masked
+            nothing = self.role.new_zeros((tasks, 0, self.role.shape[-1]))
+            return nothing, nothing[..., 0].bool()
         flat = _flatten(episodes)
         tracks = self._tracks(flat, scaling, own_actions=role == 1)
         near = self._nearest(flat, scaling)

@@ -9,15 +9,15 @@ from the episode itself (what it came nearest to), so both factors are trained b
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import nn
 
+from watchtrylearn.config import SHOWN, require_within
+from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
@@ -33,7 +33,9 @@ from watchtrylearn.types import (
     WtlError,
 )
 
+MOST_LAYERS = 100
 EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class NetConfig:
     Attributes:
         embedding: how the context is embedded: ``"object"`` (one track per entity, attention, a target),
             ``"flat"`` (the authors' temporal convolutions), ``"transitions"`` (of the trials, the authors' in their toy
-            problem) or ``"last_frame"`` (of the demonstration, no trials).
+            problem), ``"last_frame"`` (of the demonstration, no trials), or ``"auto"``: ``"object"`` where the spec
+            lists entities and says what their positions are, ``"flat"`` elsewhere.
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
@@ -54,7 +57,7 @@ class NetConfig:
         target_weight: weight of the target's cross-entropy beside the actions' likelihood.
     """
 
-    embedding: str = "object"
+    embedding: str = AUTO
     code: int = 64
     width: int = 96
     layers: int = 2
@@ -66,19 +69,27 @@ class NetConfig:
     target_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.embedding not in EMBEDDINGS:
-            near = difflib.get_close_matches(self.embedding, EMBEDDINGS, n=1, cutoff=0.0)[0]
-            raise WtlError(f"unknown embedding {self.embedding!r}; did you mean {near!r}?")
-        for name in ("code", "width", "layers", "frames", "mixtures", "chunk", *(["hidden"] if self.hidden else [])):
-            value = getattr(self, name)
-            if min(value) < 1 if isinstance(value, tuple) else value < 1:
-                raise WtlError(f"net.{name} must be at least 1, got {value}")
+        known = (AUTO, *EMBEDDINGS)
+        if self.embedding not in known:
+            raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; {suggestion(self.embedding, known)}")
+        require_within(
+            "net.",
+            self,
+            code=(1, 4096),
+            width=(1, 4096),
+            layers=(1, MOST_LAYERS),
+            frames=(1, 1000),
+            hidden=(1, 16384),
+            mixtures=(1, 1000),
+            chunk=(1, 1000),
+            target_weight=(0, 1e9),
+        )
+        if len(self.hidden) > MOST_LAYERS:
+            raise WtlError(f"net.hidden must have at most {MOST_LAYERS} layers, got {len(self.hidden)}")
         if self.width % HEADS or self.code % 2:
             raise WtlError(
                 f"net.width must be a multiple of {HEADS} and net.code of 2, got {self.width} and {self.code}"
             )
-        if not 0 <= self.target_weight < math.inf:
-            raise WtlError(f"net.target_weight must be a number of at least 0, got {self.target_weight}")
         if not 1 <= self.execute <= self.chunk:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 
@@ -88,6 +99,8 @@ class TaskNet(nn.Module):
 
     def __init__(self, config: NetConfig, spec: Spec) -> None:
         super().__init__()
+        if config.embedding == AUTO:
+            config = replace(config, embedding="object" if spec.entities and spec.position else "flat")
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
         self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))

@@ -6,14 +6,22 @@ know about it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
+import numpy as np
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
 
-from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
+from watchtrylearn.errors import suggestion
+from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
+
+if TYPE_CHECKING:
+    from watchtrylearn.suites.reacher import Reacher
+    from watchtrylearn.suites.tabletop import Tabletop
+    from watchtrylearn.suites.toy import Toy
 
 
 @runtime_checkable
@@ -26,7 +34,8 @@ class Suite(Protocol):
     ``reset()`` starts every world in its scene, and ``step`` reports, per world,
     ``info["success"]`` (bool: achieved at this step) and optionally ``info["diverged"]`` (bool: physics broke
     down), ``info["terms"]`` (dict of name -> (world,) floats) and, from ``reset``,
-    ``info["initial_state"]`` ((world, state) the full simulator state).
+    ``info["initial_state"]`` ((world, state) the full simulator state). Where rewards matter, the worlds also carry
+    ``worst_reward``, the least reward of a step (else 0): what an attempt that breaks down gets for each step left.
     A world that has ended (``terminated | truncated``) is ignored from then on, whatever it does.
     """
 
@@ -51,6 +60,10 @@ class Demonstrator(Protocol):
         """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
 
 
+class DemonstratingSuite(Suite, Demonstrator, Protocol):
+    """A suite that can demonstrate its own tasks, as those of this library can."""
+
+
 _SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
     "toy": "watchtrylearn.suites.toy",
     "reacher": "watchtrylearn.suites.reacher",
@@ -62,11 +75,18 @@ def suite_names() -> list[str]:
     return sorted(_SUITES)
 
 
-def make_suite(name: str) -> Suite:
+@overload
+def make_suite(name: Literal["tabletop"]) -> Tabletop: ...
+@overload
+def make_suite(name: Literal["reacher"]) -> Reacher: ...
+@overload
+def make_suite(name: Literal["toy"]) -> Toy: ...
+@overload
+def make_suite(name: str) -> DemonstratingSuite: ...
+def make_suite(name: str) -> DemonstratingSuite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
     if name not in _SUITES:
-        near = difflib.get_close_matches(name, _SUITES, n=1, cutoff=0.0)[0]
-        raise WtlError(f"unknown suite {name!r}; did you mean {near!r}? (known: {', '.join(suite_names())})")
+        raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
         module = importlib.import_module(_SUITES[name])
     except ModuleNotFoundError as error:
@@ -75,5 +95,19 @@ def make_suite(name: str) -> Suite:
                 f"suite {name!r} needs {error.name}, which is not installed: pip install 'watchtrylearn[sim]'"
             ) from error
         raise
-    suite: Suite = module.make()
+    suite: DemonstratingSuite = module.make()
     return suite
+
+
+def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
+    """What a policy commands, rounded to float32 as it is stored; every suite takes its actions through here.
+
+    What is too large for that becomes infinite. Raises ``WtlError`` unless there is one row of real numbers per world.
+    """
+    values = np.asarray(actions)
+    if values.dtype.kind not in "fiu":
+        raise WtlError(f"actions are real numbers, not {values.dtype}")
+    if values.shape != (worlds, channel.size):
+        raise WtlError(f"actions have shape {values.shape}; {worlds} worlds need {(worlds, channel.size)}")
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

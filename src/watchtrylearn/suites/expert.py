@@ -324,7 +324,7 @@ def demonstrations(worlds: TabletopWorlds, targets: Sequence[int], noise: Noise 
     low, high = worlds.single_action_space.low, worlds.single_action_space.high
     observation, info = worlds.reset()
     steps: list[dict[str, np.ndarray]] = []
-    success, ended = np.zeros((2, len(rngs)), bool)
+    success, ended, settled = np.zeros((3, len(rngs)), bool)
     lengths = np.zeros(len(rngs), int)
     for shake in shakes:
         action = np.clip(expert.act(observation), low, high)
@@ -333,10 +333,16 @@ def demonstrations(worlds: TabletopWorlds, targets: Sequence[int], noise: Noise 
         steps.append({**observation, "action": action, "executed": executed, "reward": reward})
         lengths += ~ended
         success |= outcome["success"]
+        settled |= terminated
         ended, observation = terminated | truncated, following
         if ended.all():
             break
-    each = {"success": success, "diverged": outcome["diverged"], "initial_state": info["initial_state"]}
+    each = {
+        "success": success,
+        "terminated": settled,
+        "diverged": outcome["diverged"],
+        "initial_state": info["initial_state"],
+    }
     tracks = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
     return [_episode(worlds, i, int(lengths[i]), tracks, each, outcome["terms"]) for i in range(len(rngs))]
 
@@ -369,6 +375,7 @@ def _episode(
         reward=mine["reward"].astype(np.float32),
         success=bool(each["success"][i]),
         diverged=bool(each["diverged"][i]),
+        terminated=bool(each["terminated"][i]),
         executed=mine["executed"],
         initial_state=each["initial_state"][i].copy(),
         terms={name: float(values[i]) for name, values in terms.items()},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import mujoco
 import numpy as np
 from jaxtyping import Bool
 from mujoco.batch import Batch, SimulationError
@@ -24,8 +25,20 @@ def advance(
     time, timestep = batch.bind("time"), batch.model.opt.timestep
     batch.warning[moving] = 0
     due = time + substeps * timestep
-    with contextlib.suppress(SimulationError):
+    with _unlogged(), contextlib.suppress(SimulationError):
         batch.rollout(substeps, record=tuple(record), ids=moving, out=dict(record))
     warned: np.ndarray = batch.warning[..., 1].any(axis=-1)  # (lastinfo, number) per kind
     sound: np.ndarray = moving & ~warned & (np.abs(time - due) < timestep / 2)
     return sound
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without MuJoCo's own remarks: it would write MUJOCO_LOG.TXT into whatever the working directory is."""
+    usual, silent = mujoco.MjLogConfig.get(), mujoco.MjLogConfig.get()
+    silent.logto_file = silent.logto_console = False
+    silent.set()
+    try:
+        yield
+    finally:
+        usual.set()

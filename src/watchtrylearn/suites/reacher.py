@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.suites import commands
 from watchtrylearn.suites.physics import advance
 from watchtrylearn.types import ENVIRONMENT, SPLITS, STATE, Channel, Episode, Spec, Split, Task, WtlError
 
@@ -170,6 +171,7 @@ class ReacherWorlds(VectorEnv):
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+    worst_reward = -(FARTHEST + 2.0)
 
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int], nthread: int = 0) -> None:
         if not len(tasks) == len(seeds) > 0:
@@ -207,7 +209,7 @@ class ReacherWorlds(VectorEnv):
         self, actions: Float[np.ndarray, "world act"]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step (0.02 s). Actions are rounded to float32 (what is stored), then clipped to [-1, 1]."""
-        actions = np.clip(np.asarray(actions, np.float32).astype(np.float64), -1.0, 1.0)
+        actions = np.clip(commands(actions, SPEC.action, self.num_envs).astype(np.float64), -1.0, 1.0)
         moving = ~self._diverged & (self._count < HORIZON)
         sound = moving & np.isfinite(actions).all(axis=-1)
         self._ctrl[sound] = (actions * self.sign)[sound]
@@ -218,7 +220,7 @@ class ReacherWorlds(VectorEnv):
         for name, values in self._observe().items():
             self._observation[name][sound] = values[sound]  # a diverged world keeps its last sound observation
         distance = self._distance()
-        lost = -(FARTHEST + 2.0) * (HORIZON + 1 - self._count)
+        lost = self.worst_reward * (HORIZON + 1 - self._count)
         reward = np.where(sound, -distance - np.square(actions).sum(-1), np.where(moving, lost, 0.0))
         truncated = np.full(self.num_envs, self._count >= HORIZON) & ~self._diverged
         info = {"success": truncated & self._near(), "diverged": self._diverged.copy()}
@@ -317,6 +319,7 @@ def demonstrations(worlds: ReacherWorlds) -> list[Episode]:
             reward=np.array([r[i] for r in rewards], np.float32),
             success=bool(info["success"][i]),
             diverged=bool(info["diverged"][i]),
+            terminated=bool(info["diverged"][i]),
             initial_state=begun["initial_state"][i],
             terms={name: float(values[i]) for name, values in info["terms"].items()},
         )

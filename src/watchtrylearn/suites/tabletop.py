@@ -17,7 +17,6 @@ import difflib
 import functools
 from collections.abc import Sequence
 
-import gymnasium
 import numpy as np
 
 from watchtrylearn.ops.random import generator
@@ -39,7 +38,6 @@ from watchtrylearn.types import (
     WtlError,
 )
 
-ENV_ID = "watchtrylearn/Tabletop-v0"
 FAMILIES = ("button", "grasp", "push", "place")
 READINGS = ("identity", "place")
 SIDES = ("left", "right")
@@ -189,13 +187,6 @@ def _chosen(task: Task, seed: int) -> int:
     return value if task["reading"] == "identity" else value ^ arrange.swapped(seed)
 
 
-def register() -> None:
-    """Make the tabletop known to Gymnasium, for one world and for many; doing it again changes nothing."""
-    if ENV_ID not in gymnasium.registry:
-        module = "watchtrylearn.suites.env"
-        gymnasium.register(ENV_ID, entry_point=f"{module}:TabletopEnv", vector_entry_point=f"{module}:make_vec")
-
-
 # --------------------------------------------------------------------------------------------------- tasks
 
 
@@ -249,6 +240,3 @@ def _sentence(family: str, reading: str, value: int, goal: str, kinds: Sequence[
         "push": f"push {target} into {other}",
         "place": f"put {target} at the {goal} edge",
     }[family]
-
-
-register()

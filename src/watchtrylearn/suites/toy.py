@@ -27,6 +27,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Float
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.suites import commands
 from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Spec, Split, Task, WtlError
 
 FAMILIES = ("reference", "mirror")
@@ -134,6 +135,7 @@ class Toy:
             action=np.stack([a for _, a, _ in rows]).astype(np.float32),
             reward=np.array([r for _, _, r in rows], np.float32),
             success=bool(rows[-1][2]),
+            terminated=bool(terminated[0]),
             initial_state=info["initial_state"][0],
         )
 
@@ -161,13 +163,19 @@ class PointWorlds(VectorEnv):
         """Back to the start of every world's scene."""
         self.point = np.zeros((self.num_envs, 2))
         self.count = 0
-        self.ended = np.zeros(self.num_envs, bool)
+        self.ended, self.diverged = np.zeros((2, self.num_envs), bool)
         return self._observe(), {"initial_state": np.concatenate([self.point, self.marks.reshape(-1, 4)], 1)}
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        move = np.clip(np.asarray(actions, float), -STEP, STEP) * self.sign
+        """One move of at most ``STEP`` along each axis. An action that is not finite ends its world as diverged."""
+        actions = commands(actions, SPEC.action, self.num_envs).astype(np.float64)
+        broken = ~np.isfinite(actions).all(axis=1)
+        actions[broken] = 0.0
+        self.diverged |= broken & ~self.ended
+        self.ended |= broken
+        move = np.clip(actions, -STEP, STEP) * self.sign
         self.point = np.where(self.ended[:, None], self.point, np.clip(self.point + move, -2.0, 2.0))
         self.count += 1
         distance = np.linalg.norm(self.marks - self.point[:, None], axis=-1)
@@ -177,7 +185,7 @@ class PointWorlds(VectorEnv):
         self.ended = terminated
         truncated = np.full(self.num_envs, self.count >= STEPS)
         terms = {"distance": distance[np.arange(self.num_envs), self.goal]}
-        info = {"success": right, "terms": terms}
+        info = {"success": right, "diverged": self.diverged.copy(), "terms": terms}
         return self._observe(), right.astype(float), terminated, truncated, info
 
     def _observe(self) -> dict[str, np.ndarray]:

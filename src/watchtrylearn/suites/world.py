@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
+from watchtrylearn.suites import commands
 from watchtrylearn.suites.geometry import (
     angular_velocity,
     hinges_from_rotation_vector,
@@ -82,7 +83,9 @@ class TabletopWorlds(VectorEnv):
         self.batch.set_const()
         self._views = _Views(self.batch)
         self._touched = np.zeros((self.num_envs, SUBSTEPS, scene.model.nsensordata))
-        self._set_scenes(seeds)
+        self.seeds, self._starts = [0] * self.num_envs, dict[int, Start]()
+        self._set_scenes(seeds, np.ones(self.num_envs, bool))
+        self._began, self._observation = self._start.copy(), self._views.observe()
         self._count = np.zeros(self.num_envs, int)
         self._terminated, self._diverged = np.zeros((2, self.num_envs), bool)
         self._low, self._high = self.single_action_space.low, self.single_action_space.high
@@ -96,22 +99,21 @@ class TabletopWorlds(VectorEnv):
         Args:
             seed: None keeps the scenes; a list gives new scene seeds, an integer s the seeds s, s + 1, ...
             options: ``initial_state`` (world, state) begins at stored states instead; ``reset_mask``
-                (world,), Gymnasium's own, begins anew in some worlds only.
+                (world,), Gymnasium's own, begins anew in some worlds only, to which then ``seed`` applies.
         """
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        if not mask.all() and (seed is not None or not self._ready):
-            raise WtlError("reset_mask keeps the scenes and needs an earlier reset of all worlds")
+        if not mask.all() and not self._ready:
+            raise WtlError("reset_mask needs an earlier reset of all worlds")
         if seed is not None:
-            self._set_scenes(
-                list(range(seed, seed + self.num_envs)) if isinstance(seed, int | np.integer) else list(seed)
-            )
-        self.batch.state[mask] = self._initial(options)[mask]
+            self._set_scenes(range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed, mask)
+        self._began[mask] = self._initial(options)[mask]
+        self.batch.state[mask] = self._began[mask]
         self._count[mask] = 0
         self._terminated[mask] = self._diverged[mask] = False
         self._ready = True
         self.judge.reset(self._views.facts(), mask)
-        self._observation = self._views.observe()
+        self._observe(mask)
         return self._copy(), {"initial_state": self._began.copy()}
 
     def step(
@@ -127,7 +129,7 @@ class TabletopWorlds(VectorEnv):
         """
         if not self._ready:
             raise WtlError("call reset() before step()")
-        actions = np.asarray(actions, np.float32).astype(np.float64)
+        actions = commands(actions, self.episode_spec.action, self.num_envs).astype(np.float64)
         active = ~(self._terminated | (self._count >= self.episode_spec.horizon))
         sound = np.isfinite(actions).all(axis=-1)
         self._diverged |= active & ~sound
@@ -156,18 +158,27 @@ class TabletopWorlds(VectorEnv):
         stored = np.array(options.get("initial_state", self._start), float)
         if stored.shape != self._start.shape:
             raise WtlError(f"initial_state has shape {stored.shape}, these worlds need {self._start.shape}")
-        self._began = stored
         return stored
 
-    def _set_scenes(self, seeds: Sequence[int]) -> None:
-        """Full simulator states of the scenes: at rest, servos at their targets, no warm start, time 0."""
+    def _set_scenes(self, seeds: Sequence[int], mask: Bool[np.ndarray, "world"]) -> None:
+        """Full simulator states of new scenes: at rest, servos at their targets, no warm start, time 0.
+
+        Worlds outside ``mask`` keep their scenes and stay where they are.
+        """
         if len(seeds) != self.num_envs:
             raise WtlError(f"worlds need one scene seed per task, got {self.num_envs} tasks and {len(seeds)} seeds")
-        self.seeds = [int(seed) for seed in seeds]
-        self.judge = self._judge_of(self.tasks, self.seeds)
+        for i in np.flatnonzero(mask).tolist():
+            self.seeds[i] = int(seeds[i])
+            self._starts[i] = self._start_of(self.tasks[i], self.seeds[i])
+        judge = self._judge_of(self.tasks, self.seeds)
+        if mask.all():
+            self.judge = judge
+        self.judge.target = judge.target
+        kept = self.batch.state.copy()
         self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self._views.place([self._start_of(t, s) for t, s in zip(self.tasks, self.seeds, strict=True)])
+        self._views.place(list(self._starts.values()))
         self._start: np.ndarray = self.batch.state.copy()
+        self.batch.state[~mask] = kept[~mask]
 
     def _observe(self, fresh: Bool[np.ndarray, "world"]) -> None:
         """Refresh what moved; a diverged world keeps its last sound observation."""

@@ -1,0 +1,141 @@
+"""What an episode must be to be stored: checked before it is written, and again whenever it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+
+from watchtrylearn.data.layout import Header
+from watchtrylearn.types import Channel, Episode, Kind, Scalar, Spec, Split, Task
+
+
+class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
+    """A task as JSON has it."""
+
+    suite: str
+    family: str
+    name: str
+    split: Split
+    sentence: str
+    parameters: dict[str, Scalar]
+
+
+def problems(episode: Episode, header: Header) -> list[str]:
+    """Why an episode cannot be stored, each naming field and step.
+
+    The numbers of a diverged trial mean nothing and may be anything, but their shapes must fit.
+    """
+    found = [*_label_problems(episode), *_type_problems(episode)]
+    if found:  # what follows computes with them
+        return found
+    stored = _as_stored(episode)
+    found = _diverged_problems(stored, header.spec) if episode.diverged else stored.problems(header.spec)
+    if not -(2**63) < episode.seed < 2**63:
+        found.append(f"seed: {episode.seed} does not fit 64 bits")
+    if episode.initial_state.ndim != 1:
+        found.append(f"initial_state: shape {episode.initial_state.shape}, expected one dimension")
+    elif not episode.diverged and not np.isfinite(episode.initial_state).all():
+        found.append("initial_state: not finite")
+    if stored.executed is not None:
+        found += _executed_problems(stored, header)
+    return found
+
+
+def _label_problems(episode: Episode) -> Iterator[str]:
+    """Labels of another type than declared: silently converted, they would say something else."""
+    if episode.kind not in get_args(Kind):
+        yield f"kind: {episode.kind!r} is neither demo nor trial"
+    for name in ("success", "diverged"):
+        if not isinstance(getattr(episode, name), bool | np.bool_):
+            yield f"{name}: {getattr(episode, name)!r} is neither True nor False"
+    if not isinstance(episode.seed, int | np.integer) or isinstance(episode.seed, bool):
+        yield f"seed: {episode.seed!r} is not a whole number"
+    try:
+        text = _task_problem(episode.task)
+    except TypeError:  # parameters that cannot be hashed are no scalars
+        text = "a parameter is neither text nor number"
+    if text:
+        yield f"task: {text}"
+    for name, value in episode.terms.items():
+        if not isinstance(name, str) or not isinstance(value, bool | int | float | np.number | np.bool_):
+            yield f"terms: {name!r} is {value!r}, not a number"
+
+
+@lru_cache(maxsize=4096)  # hundreds of episodes share a task
+def _task_problem(task: Task) -> str:
+    try:
+        value: dict[str, Any] = task.to_json()
+        msgspec.convert(value, TaskFile, strict=True)
+        "".join([v for v in value.values() if isinstance(v, str)]).encode()
+    except (msgspec.ValidationError, TypeError, ValueError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
+def _arrays(episode: Episode) -> Mapping[str, Any]:
+    found: dict[str, Any] = {f"observation.{name}": values for name, values in episode.observation.items()}
+    found |= {"action": episode.action, "reward": episode.reward, "executed": episode.executed}
+    return {**{name: v for name, v in found.items() if v is not None}, "initial_state": episode.initial_state}
+
+
+def _type_problems(episode: Episode) -> Iterator[str]:
+    for name, values in _arrays(episode).items():
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+            yield f"{name}: {getattr(values, 'dtype', type(values).__name__)} instead of an array of numbers"
+
+
+def _as_stored(episode: Episode) -> Episode:
+    """With numbers of 32 bits, as they are on the disk: what fits before rounding may not fit after it."""
+    return replace(
+        episode,
+        observation={name: float32(values) for name, values in episode.observation.items()},
+        action=float32(episode.action),
+        reward=float32(episode.reward),
+        executed=None if episode.executed is None else float32(episode.executed),
+    )
+
+
+def float32(values: np.ndarray) -> np.ndarray:
+    """Rounded to 32 bits; what is too large for them becomes infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def _executed_problems(episode: Episode, header: Header) -> list[str]:
+    executed = episode.executed
+    assert executed is not None
+    if not header.executed:
+        return ["executed: this dataset was created without executed actions (executed=True stores them)"]
+    if executed.shape != episode.action.shape:
+        return [f"executed: shape {executed.shape}, expected {episode.action.shape}"]
+    if not episode.diverged and not np.isfinite(executed).all():
+        return [f"executed: not a finite number at step {np.argwhere(~np.isfinite(executed))[0][0]}"]
+    return []
+
+
+def _diverged_problems(episode: Episode, spec: Spec) -> list[str]:
+    """The problems of shape alone: those that remain with harmless numbers and no bounds."""
+    if episode.kind == "demo":
+        return ["a diverged episode cannot be a demonstration"]
+
+    def free(channel: Channel) -> Channel:
+        size = channel.size
+        return Channel(channel.names, (-np.inf,) * size, (np.inf,) * size)
+
+    unbounded = replace(
+        spec,
+        observation={name: free(channel) for name, channel in spec.observation.items()},
+        action=free(spec.action),
+    )
+    harmless = replace(
+        episode,
+        observation={name: np.zeros_like(values) for name, values in episode.observation.items()},
+        action=np.zeros_like(episode.action),
+        reward=np.zeros_like(episode.reward),
+    )
+    return harmless.problems(unbounded)

@@ -1,0 +1,116 @@
+"""A second process for the branch of an experiment that needs nothing from the first.
+
+Methods that watch (one-shot imitation, its trials, Watch-Try-Learn) and methods that do not (behaviour cloning, its
+trials, trials only) have only the demonstrations in common. Each branch keeps one processor core busy; together they
+use two. What a step does depends on neither, so the results are the same bits as one after the other.
+
+The second process writes into the same run directory, in other folders, and ends as soon as the first has ended,
+however that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from watchtrylearn.errors import WtlError
+from watchtrylearn.experiments.run import Run, open_run
+from watchtrylearn.experiments.steps import timed
+from watchtrylearn.progress import Relayed
+from watchtrylearn.signals import Interrupted
+
+Verb = tuple[str, str]  # "learn", "try" or "evaluate", and the learner
+
+
+@contextmanager
+def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
+    """Carries out ``branch`` in a second process while the block runs; leaves when both are done.
+
+    The second process is stopped, with its state saved, when the block raises. Raises ``WtlError`` if it failed, with
+    its sentence.
+    """
+    order = {"directory": str(run.directory), "branch": branch, "skip_bad": run.skip_bad}
+    # in a session of its own: Ctrl-C reaches the first process alone, which passes it on once
+    other = subprocess.Popen(
+        [sys.executable, "-m", __name__, json.dumps(order)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    failure: list[str] = []
+    relay = threading.Thread(target=_relay, args=(run, other, failure), daemon=True)
+    relay.start()
+    try:
+        yield
+        with timed(run, "wait"):
+            status = other.wait()
+    except BaseException:
+        other.terminate()
+        other.wait()
+        raise
+    finally:
+        relay.join()
+        assert other.stdin is not None
+        other.stdin.close()
+    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Interrupted(failure[0] if failure else "the second process was stopped", status - 128)
+    if status:
+        raise WtlError(failure[0] if failure else _died(status))
+
+
+def _relay(run: Run, other: subprocess.Popen[str], failure: list[str]) -> None:
+    """Shows the second process's progress, and keeps the sentence with which it failed."""
+    assert other.stdout is not None
+
+    def shown() -> Iterator[str]:
+        for line in other.stdout or ():
+            if line.startswith(_FAILED):
+                failure.append(line.removeprefix(_FAILED).strip())
+            else:
+                yield line
+
+    run.display.show(shown())
+
+
+def _died(status: int) -> str:
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return f"the second process {how}; what was finished is saved, and the same command continues"
+
+
+# ------------------------------------------------------------------------------------------ the second process
+
+_FAILED = "failed: "
+
+
+def _main(order: str) -> int:
+    from watchtrylearn.experiments import main_job  # which starts this process
+
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    given = json.loads(order)
+    try:
+        directory, display = Path(given["directory"]), Relayed(sys.stdout)
+        with open_run(directory, None, display, given["skip_bad"], second=True) as run:
+            main_job.carry_out(run, [(verb, name) for verb, name in given["branch"]])
+    except WtlError as error:
+        print(f"{_FAILED}{error}", flush=True)
+        return int(getattr(error, "exit_status", 2))
+    return 0
+
+
+def _end_with_the_first() -> None:
+    """Nobody is left to work for once standard input is closed; what is finished is saved, as after any kill."""
+    while sys.stdin.read(1):
+        pass
+    os._exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(sys.argv[1]))

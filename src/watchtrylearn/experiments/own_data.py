@@ -1,0 +1,266 @@
+"""Training on recordings from elsewhere: tasks apart by their sentence, some held out, evaluated open-loop.
+
+RUN/own_data.json   settings, a digest of the episodes, and which tasks are held out
+RUN/LEARNER/        config, metrics, checkpoints, model.safetensors
+RUN/results.json    action errors of every trained learner on held-out episodes, beside baselines
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from watchtrylearn import checkpoint, results
+from watchtrylearn.config import from_json
+from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.experiments import open_loop
+from watchtrylearn.experiments.open_loop import KNOWN
+from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
+from watchtrylearn.files import directory_lock, read_typed, write_json
+from watchtrylearn.learners import AnyLearner, config_class, learner_names, load, make_learner
+from watchtrylearn.learners.contextual import EMBEDDING
+from watchtrylearn.learners.one_shot import OneShot
+from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.progress import Display
+from watchtrylearn.settings import differences, refuse_changes
+from watchtrylearn.train import fit
+from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Spec, WtlError
+
+FILE = "own_data.json"
+LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
+PADDED_LIMIT = 4 * 2**30  # bytes of the training episodes side by side, each as long as the longest
+SHOWN = 8  # tasks named in one line
+
+
+# -------------------------------------------------------------------------------------------------- the verbs
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on own data, opened by ``open_run``."""
+
+    directory: Path
+    names: tuple[str, ...]
+    settings: OwnData
+    spec: Spec
+    split: Split
+    digest: str
+    display: Display
+
+
+@contextmanager
+def open_run(
+    directory: Path, names: Sequence[str], settings: OwnData | None, display: Display, skip_bad: bool = False
+) -> Iterator[Run]:
+    """Opens (or begins) the run in ``directory`` on the datasets ``names`` and holds it; without names or settings it
+    goes on with its own. Says what it read. Refuses other settings, and datasets that have changed."""
+    if (directory / "experiment.json").exists():
+        raise WtlError(f"{directory} holds a run in simulation; choose another directory with --out")
+    before = _kept(directory / FILE) if (directory / FILE).exists() else None
+    if not names and before is None:
+        raise WtlError(f"{directory} holds no run yet; begin one with `wtl train one_shot --data DATASET`")
+    names = tuple(names) or tuple(before.datasets if before else ())
+    chosen = settings or from_json(OwnData, before.settings if before else {}, str(directory / FILE))
+    datasets = [read_dataset(name, chosen.columns, skip_bad=skip_bad) for name in names]
+    for dataset in datasets:
+        for text in (f"{dataset.path}: {len(dataset.episodes)} episodes", *dataset.notes):
+            say(display, text)
+    spec, episodes = combine(datasets, chosen)
+    split = divide(episodes, chosen)
+    _describe(display, spec, episodes, split, chosen)
+    now = _Kept(_as_json(chosen), list(names), digest(spec, episodes), split.held_out)
+    with directory_lock(directory):
+        if before is None:
+            write_json(directory / FILE, vars(now))
+        else:
+            refuse_changes(before.settings, now.settings, directory)
+            if before.sha256 != now.sha256:
+                raise WtlError(
+                    f"what is in {', '.join(names)} has changed since {directory} was begun; use another --out"
+                )
+        yield Run(directory, names, chosen, spec, split, now.sha256, display)
+
+
+def train(run: Run, name: str) -> None:
+    """Trains learner ``name`` in RUN/name from the training episodes."""
+    settings, spec = run.settings, run.spec
+    net = replace(settings.net, embedding=EMBEDDING) if name == "contextual" else settings.net
+    episodes = run.split.train if name in LEARN_FROM_TRIALS else [e for e in run.split.train if e.kind == "demo"]
+    if name in LEARN_FROM_TRIALS and not any(e.kind == "trial" for e in episodes):
+        raise WtlError(
+            f"{name} learns from trials, and {', '.join(run.names)} has none; `--set columns.kind=COLUMN` "
+            "says which column tells trials from demonstrations"
+        )
+    plan = replace(settings.train, seed=settings.seed)
+    usual = config_class(name)(net=net)
+    elsewhere = 0.0 if _share_scenes(episodes) else 1.0
+    config = replace(usual, sampling=replace(usual.sampling, frames=settings.frames, elsewhere=elsewhere))
+    pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
+    size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.observation.values()))
+    if size > PADDED_LIMIT:
+        raise WtlError(
+            f"{len(episodes)} episodes of up to {spec.horizon} steps take {size / 1e9:.1f} GB of memory side by side, "
+            f"more than {PADDED_LIMIT / 1e9:.1f} GB; `--set every=3` keeps every third step"
+        )
+    say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
+    store = stack(episodes, spec)
+    learner = make_learner(name, spec, config, seed=settings.seed)
+    data = {"episodes": run.digest}
+    if isinstance(learner, WatchTryLearn):
+        learner.start_from(_one_shot(run))
+        data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
+    learner.prepare(store)
+    summary = fit(
+        learner,
+        lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+        plan,
+        run.directory / name,
+        data,
+        run.display,
+    )
+    say(run.display, f"{name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")
+    write_json(run.directory / "seconds.json", _seconds(run) | {f"train {name}": round(summary.seconds, 1)})
+
+
+def assess(run: Run) -> None:
+    """Predicts the actions of the held-out episodes with every trained learner; writes RUN/results.json, prints it."""
+    learners = _trained(run)
+    cases, spec = run.split.cases, run.spec
+    if not cases:
+        say(run.display, "nothing is held out, so there is nothing to evaluate on")
+        return
+    begin = time.monotonic()
+    actions = np.concatenate([e.action for e in run.split.train if e.kind == "demo"]).astype(np.float64)
+    mean, std = actions.mean(0), actions.std(0)
+    found = open_loop.predictions(learners, cases, spec, mean, run.settings.net.execute)
+    document = results.document(
+        experiment="own-data",
+        command=_command(run, list(learners)),
+        seeds=[run.settings.seed],
+        seconds=_seconds(run) | {"evaluate": time.monotonic() - begin},
+        rows=open_loop.rows(found, cases, spec, std),
+        comparisons=open_loop.comparisons(found, cases, std),
+        extra={
+            "summary": "actions predicted along held-out episodes, after one demonstration of their task",
+            "data": {
+                "sha256": run.digest,
+                "datasets": list(run.names),
+                "training_episodes": len(run.split.train),
+                "held_out_tasks": run.split.held_out,
+                "action_mean": dict(zip(spec.action.names, mean.tolist(), strict=True)),
+                "action_std": dict(zip(spec.action.names, std.tolist(), strict=True)),
+            },
+        },
+    )
+    write_json(run.directory / "results.json", document)
+    for table in open_loop.tables(document):
+        run.display.console.print(table)
+    say(run.display, f"written: {run.directory / 'results.json'}")
+
+
+# ------------------------------------------------------------------------------------------------------ parts
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """RUN/own_data.json."""
+
+    settings: dict[str, Any]
+    datasets: list[str]
+    sha256: str
+    held_out: list[str]
+
+
+def _kept(path: Path) -> _Kept:
+    """What the run was begun with, all of its settings there."""
+    kept = read_typed(path, _Kept)
+    return replace(kept, settings=_as_json(from_json(OwnData, kept.settings, str(path))))
+
+
+def _trained(run: Run) -> dict[str, AnyLearner]:
+    folders = {name: run.directory / name for name in learner_names()}
+    found = {name: load(folder) for name, folder in folders.items() if (folder / "model.json").exists()}
+    if not found:
+        raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
+    for learner in found.values():
+        different = learner.spec.differences(run.spec)
+        if different:
+            raise WtlError(f"{run.directory / learner.name} was trained for other data: {'; '.join(different)}")
+    return found
+
+
+def _one_shot(run: Run) -> OneShot:
+    learner = _trained(run).get("one_shot") if (run.directory / "one_shot" / "model.json").exists() else None
+    if not isinstance(learner, OneShot):
+        raise WtlError(f"watch_try_learn starts from one_shot; first `wtl train one_shot --out {run.directory}`")
+    return learner
+
+
+def _share_scenes(episodes: Sequence[Episode]) -> bool:
+    """Was any trial made in a scene of its task that was demonstrated too?"""
+    places = {kind: {(e.task.name, e.seed) for e in episodes if e.kind == kind} for kind in ("demo", "trial")}
+    return bool(places["demo"] & places["trial"])
+
+
+def _seconds(run: Run) -> dict[str, float]:
+    path = run.directory / "seconds.json"
+    return read_typed(path, dict) if path.exists() else {}
+
+
+def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: Split, settings: OwnData) -> None:
+    """What was read and what is done with it, a line each."""
+    kinds = Counter("diverged" if e.diverged else e.kind if e.success else f"failed {e.kind}" for e in episodes)
+    lines = [
+        f"tasks: {len({e.task.name for e in episodes})}; " + ", ".join(f"{n} {kind}s" for kind, n in kinds.items())
+    ]
+    few = [e.task.sentence for found in demonstrations(episodes).values() if len(found) < 2 for e in found]
+    lines += [f"with one demonstration only, so nothing to show for it: {_listed(few)}"] if few else []
+    lines += [f"held out: {_listed(split.held_out)}"] if split.held_out else []
+    lines += (
+        [f"and the last of {n} training tasks' demonstrations"]
+        if (n := sum(c.group == KNOWN for c in split.cases))
+        else []
+    )
+    lines.append("the action is " + ("the desired state" if spec.commands_state else "not the desired state"))
+    unseen = [name for name in spec.observation if name not in (STATE, ENVIRONMENT)]
+    lines += [f"no network here looks at observation.{', observation.'.join(unseen)}"] if unseen else []
+    embedding = TaskNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
+    lines.append(f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
+    for line in lines:
+        say(display, line)
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    more = f" and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else ""
+    return ", ".join(repr(sentence) for sentence in sentences[:SHOWN]) + more
+
+
+def _command(run: Run, names: Sequence[str]) -> str:
+    """The commands that make these results."""
+    changed = differences(_as_json(OwnData()), _as_json(run.settings))
+    settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]
+    data = ["--data", *run.names, *(["--set", *settings] if settings else [])]
+    return "; ".join(shlex.join(["wtl", "train", name, *data]) for name in names)
+
+
+def _as_json(settings: OwnData) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain
+
+
+def say(display: Display, text: str) -> None:
+    """One line for the person watching."""
+    display.console.print(text, highlight=False, markup=False, soft_wrap=True)
