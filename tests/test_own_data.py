@@ -221,6 +221,14 @@ def test_asked_for_tasks_are_held_out_or_none(tmp_path):
         divide(episodes, OwnData(test_tasks=("lid on pot number 3",)))
 
 
+def test_tasks_of_one_sentence_are_held_out_together():
+    tasks = [replace(make_task(i), name=f"task-{i}", sentence="push" if i < 2 else f"grasp {i}") for i in range(4)]
+    episodes = [replace(make_episode(1), task=task, seed=scene) for task in tasks for scene in range(2)]
+    split = divide(episodes, OwnData(test_tasks=("push",)))
+    assert {e.task.name for e in split.train} == {"task-2", "task-3"}
+    assert split.held_out == ["push"]
+
+
 def test_recordings_of_several_days_become_one(tmp_path):
     one = read_dataset(write_arm(tmp_path / "monday"))
     two = read_dataset(write_arm(tmp_path / "tuesday", seed=1))

@@ -118,7 +118,7 @@ def train(run: Run, name: str) -> None:
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
     store = stack(episodes, spec)
     learner = make_learner(name, spec, config, seed=settings.seed)
-    data = {"episodes": run.digest, "held out": _listed(run.split.held_out)}
+    data = {"episodes": run.digest, "held out": "; ".join(run.split.held_out)}
     if isinstance(learner, WatchTryLearn):
         learner.start_from(_one_shot(run))
         data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
