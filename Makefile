@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench smoke clean
+.PHONY: help demo test check bench clip smoke clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,9 @@ check: $(TOOLS) ## format, lint, types
 
 bench: $(READY) ## overheads and speeds, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
+
+clip: $(READY) ## docs/loop.webp, the picture that the README opens with
+	$(BIN)/python benchmarks/clip.py
 
 smoke: $(READY) ## the built wheel, without MuJoCo, in a clean environment
 	$(BIN)/python tests/smoke.py

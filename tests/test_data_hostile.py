@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from watchtrylearn.data import layout, parquet
 from watchtrylearn.data.layout import Checksum
 from watchtrylearn.data.pages import require_honest
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.verify import verify
 from watchtrylearn.types import WtlError
 
 EPISODES = [make_episode(i) for i in range(4)]
@@ -413,6 +415,22 @@ def test_skip_bad_goes_on_after_a_wrong_type(dataset: Path, name: str, wrong: pa
     store = EpisodeStore.open(dataset, skip_bad=True)
     assert all(same(a, b) for a, b in zip(store.read(), EPISODES[:2], strict=True))
     assert len(store.skipped) == 1
+
+
+def test_datasets_of_version_0_1_are_read(dataset: Path) -> None:
+    """They have no column ``terminated``, another name for executed actions, and averaged quantiles."""
+    pq.write_table(pq.read_table(dataset / ROWS).drop_columns(["terminated"]), dataset / ROWS)
+    vouch(dataset)
+    header = json.loads((dataset / layout.HEADER).read_text())
+    del header["executed_column"]
+    (dataset / layout.HEADER).write_text(json.dumps(header))
+    found = EpisodeStore.open(dataset, SPEC).read()
+    assert all(same(replace(a, terminated=b.terminated), b) for a, b in zip(found, EPISODES, strict=True))
+    stats = json.loads((dataset / layout.STATS).read_text())
+    stats["action"]["q99"][0] -= 0.01
+    (dataset / layout.STATS).write_text(json.dumps(stats))
+    assert ["--rebuild puts them right" in str(problem) for problem in verify(dataset)] == [True]
+    assert wtl("verify", str(dataset), "--rebuild") == (0, "")
 
 
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(dataset: Path) -> None:

@@ -314,6 +314,18 @@ def test_the_digest_tells_contents_apart(path: Path, tmp_path: Path) -> None:
     assert EpisodeStore.open(tmp_path / "copy", skip_bad=True).digest() not in (before, store.digest())
 
 
+def test_an_attempt_with_a_bad_number_is_kept_as_a_failure(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    attempts = [replace(broken_at("state", value), success=True) for value in (np.nan, 99.0)] + [make_episode(6)]
+    with EpisodeStore.create(path, SPEC) as store:
+        assert store.append_attempts(attempts) == [0, 1, 2]
+        with pytest.raises(Refused, match="state"):  # a demonstration is not an attempt
+            store.append_attempts([replace(attempts[0], kind="demo")])
+    found = EpisodeStore.open(path).read()
+    assert [(e.success, e.diverged) for e in found] == [(False, True), (False, True), (attempts[2].success, False)]
+    assert np.array_equal(found[1].observation["state"], attempts[1].observation["state"])
+    assert f"an attempt at {attempts[0].task.name}, scene {attempts[0].seed} is a failure: " in caplog.text
+
+
 # ------------------------------------------------------------------------------------------------- killing
 
 

@@ -104,6 +104,10 @@ def test_episodes_too_long_to_lie_side_by_side_are_refused(tmp_path, monkeypatch
     assert "`--set every=3` keeps every third step" in told
 
 
+def test_the_command_line_knows_a_run_on_own_data_by_its_file():
+    assert cli.OWN == own_data.FILE
+
+
 def test_inspect_says_what_a_lerobot_dataset_holds(tmp_path, capsys):
     write_arm(tmp_path / "lerobot/me/my-arm", success=["yes", "no"] * 8)
     assert wtl("data", "inspect", "me/my-arm") == 0
@@ -215,6 +219,14 @@ def test_asked_for_tasks_are_held_out_or_none(tmp_path):
     assert (everything.held_out, everything.cases, len(everything.train)) == ([], [], 16)
     with pytest.raises(WtlError, match=r"did you mean 'Put the lid on pot number 3\.'"):
         divide(episodes, OwnData(test_tasks=("lid on pot number 3",)))
+
+
+def test_tasks_of_one_sentence_are_held_out_together():
+    tasks = [replace(make_task(i), name=f"task-{i}", sentence="push" if i < 2 else f"grasp {i}") for i in range(4)]
+    episodes = [replace(make_episode(1), task=task, seed=scene) for task in tasks for scene in range(2)]
+    split = divide(episodes, OwnData(test_tasks=("push",)))
+    assert {e.task.name for e in split.train} == {"task-2", "task-3"}
+    assert split.held_out == ["push"]
 
 
 def test_recordings_of_several_days_become_one(tmp_path):

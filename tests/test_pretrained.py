@@ -115,7 +115,8 @@ def test_results_of_other_scenes_are_not_shipped_with_these_weights(folder, tmp_
 # ------------------------------------------------------------------------------------------------ the commands
 
 
-def test_evaluating_finds_the_published_rates_again_and_does_nothing_twice(here, capsys):
+def test_evaluating_finds_the_published_rates_again_and_does_nothing_twice(here, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "CLIPS", 1)
     command = ["evaluate", "--pretrained", "wtl-state"]
     assert cli.main(command) == 0
     told = capsys.readouterr().err
@@ -124,15 +125,20 @@ def test_evaluating_finds_the_published_rates_again_and_does_nothing_twice(here,
     assert all(line.endswith("| inside") for line in lines)
     assert "30 of 30 rates are inside" in told
     assert "30 of them exactly equal" in told
-    before = {path: path.stat().st_mtime_ns for path in here.rglob("*.parquet")}
+    assert told.index("30 of 30 rates") < told.index("one-shot imitation") < told.index("report.html")
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.suffix in (".parquet", ".mp4", ".jpg")}
+    assert len([path for path in before if path.suffix == ".mp4"]) == 3
     assert cli.main(command) == 0
-    assert before == {path: path.stat().st_mtime_ns for path in here.rglob("*.parquet")}
+    after = {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.suffix in (".parquet", ".mp4", ".jpg")}
+    assert before == after
+    assert "filming" not in capsys.readouterr().err
     document = json.loads((here / "runs" / "pretrained-wtl-state" / "results.json").read_text())
     published = json.loads((weights.FOLDER / "wtl-state" / "results.json").read_text())
     assert document["rows"] == published["own"]
 
 
 def test_a_rate_outside_the_published_interval_is_called_so(here, folder, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "CLIPS", 0)
     monkeypatch.setattr(weights, "FOLDER", changed(folder, here / "elsewhere", rate=1.0))
     assert cli.main(["evaluate", "--pretrained", "wtl-state", "--out", str(here / "run")]) == 0
     told = capsys.readouterr().err
@@ -145,7 +151,7 @@ def test_a_rate_outside_the_published_interval_is_called_so(here, folder, monkey
 
 def test_the_demo_shows_every_scene_and_counts_them_all(here, monkeypatch, capsys):
     monkeypatch.setattr(shipped, "DEMO_TASKS", 4)
-    monkeypatch.setattr(shipped, "DEMO_CLIPS", 1)
+    monkeypatch.setattr(shipped, "CLIPS", 1)
     assert cli.main(["demo", "--pretrained"]) == 0
     told = capsys.readouterr().err
     lines = [line for line in told.splitlines() if "  trial: " in line]
@@ -166,11 +172,13 @@ def test_the_demo_shows_every_scene_and_counts_them_all(here, monkeypatch, capsy
     yes = [sum(r.success for r in made) for made in (trials, retrials)]
     assert f"in all 8 scenes of 4 new tasks: yes to {yes[0]} trials and to {yes[1]} retrials" in told
     assert "in the 4 scenes where the readings disagree" in told
+    assert told.index("  trial: ") < told.index("┏") < told.index("in all 8 scenes") < told.index("report.html")
     assert (out / "report.html").read_text().count("<video") == 3
     assert not (out / "demos").exists()  # nothing to train on, nothing trained
 
 
 def test_a_directory_of_another_run_or_of_other_weights_is_refused(here, folder, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "CLIPS", 0)
     command = ["evaluate", "--pretrained", "wtl-state", "--out"]
     assert cli.main([*command, str(folder.parent / "run")]) == 2
     assert 'name is "wtl-state", not "pretrained-wtl-state"' in sentence(capsys)

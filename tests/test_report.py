@@ -1,7 +1,10 @@
 """The page: the document's numbers, well-formed, self-contained, and safe against what data contains."""
 
 import base64
+import copy
 import dataclasses
+import hashlib
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from watchtrylearn import results, tables
+from watchtrylearn import plots, results, tables
 from watchtrylearn.gallery import Card, Clip, card, pick_gallery
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.report import write_report
@@ -57,8 +60,8 @@ def document() -> dict[str, Any]:
 
 OUTCOMES = results.outcomes(corrected(), TOY)
 CARDS = [
-    Card(EVIL, f'family"{EVIL}', EVIL, (Clip("trial", b"film", b"still", False, EVIL),), True, EVIL),
     Card("go to mark A", "mirror", "m-0", (Clip("demonstration", None, b"still", None),), False, "Both fail."),
+    Card(EVIL, f'family"{EVIL}', EVIL, (Clip(EVIL, b"film", b"still", False),), True, EVIL),
     Card("go to mark B", "mirror", "m-1", (Clip("retrial", None, None, True),), False, "Both succeed."),
 ]
 
@@ -118,6 +121,85 @@ def test_what_data_contains_stays_text(page: str) -> None:
     assert "".join(reader.texts).count(EVIL) >= 6  # summary, command, sentence, family, task, verdict
 
 
+def test_the_story_comes_first_and_the_tables_after(page: str) -> None:
+    places = [
+        page.index(text) for text in ('class="story panel large"', "<table", 'id="gallery"', 'class="story panel"')
+    ]
+    assert places == sorted(places)
+
+
+def test_nothing_but_the_page_itself_may_run_or_load(page: str) -> None:
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    rules = dict(rule.strip().split(" ", 1) for rule in html.unescape(policy).split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == rules["media-src"] == "data:"
+    for rule, tag in (("script-src", "script"), ("style-src", "style")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert rules[rule] == f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    assert not any(name.startswith("on") for _, attributes in Reader(page).elements for name in attributes)
+
+
+HOSTILE = "\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything in a document that is not a container."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    return [path] if entries is None else [leaf for key, item in entries for leaf in leaves(item, (*path, key))]
+
+
+def with_hostile(document: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
+    changed = copy.deepcopy(document)
+    place: Any = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = HOSTILE
+    return changed
+
+
+def test_no_field_of_a_document_reaches_the_page_as_markup(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a field holds, it is shown as text, or refused because it is not a number."""
+    monkeypatch.setattr(plots, "attempts_plot", lambda *_: "<svg></svg>")  # draws numbers only, and slowly
+    sound = copy.deepcopy(document)
+    shown: list[tuple[Any, ...]] = []
+    for path in leaves(sound):
+        try:
+            page = text_of(tmp_path, with_hostile(sound, path))
+        except (TypeError, ValueError, KeyError, WtlError):
+            continue
+        shown.append(path)
+        assert "<img" not in page, path
+        assert not any("onerror" in attributes for _, attributes in Reader(page).elements), path
+    assert {path[0] for path in shown} == set(document) - {"wall_s", "phases_s", "data"}  # hold numbers only
+    assert {path[-1] for path in shown} >= {"n", "tasks", "only_first", "only_second", "method", "command", "summary"}
+
+
+def text_of(folder: Path, document: dict[str, Any]) -> str:
+    write_report(folder / "page.html", document)
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_keys_of_a_document_are_text_too(document: dict[str, Any], tmp_path: Path) -> None:
+    changed = {**document, "data": {HOSTILE: 1}, "phases_s": {HOSTILE: 1.0}, "versions": {HOSTILE: HOSTILE}}
+    page = text_of(tmp_path, changed)
+    assert "<img" not in page
+    assert "".join(Reader(page).texts).count(HOSTILE) == 4
+
+
+def test_counts_are_text(document: dict[str, Any], tmp_path: Path) -> None:
+    changed = copy.deepcopy(document)
+    for row in changed["rows"]:
+        row["n"] = row["tasks"] = HOSTILE
+    for comparison in changed["comparisons"]:
+        comparison["n"] = comparison["only_first"] = comparison["only_second"] = HOSTILE
+    changed["outcomes"][0]["n"] = HOSTILE
+    page = text_of(tmp_path, changed)
+    assert "<img" not in page
+    assert "".join(Reader(page).texts).count(HOSTILE) >= 8
+
+
 def test_the_document_is_inside(page: str, document: dict[str, Any]) -> None:
     content = re.search(r'<script type="application/json" id="results">(.*?)</script>', page, re.S)
     assert content is not None
@@ -145,16 +227,16 @@ def test_clips_come_through_unchanged(page: str) -> None:
 
 
 def test_success_is_said_in_words_and_filters_know_the_families(page: str) -> None:
-    assert "✓ success" in page
-    assert "✗ failure" in page
+    assert "✓ yes" in page
+    assert "✗ no" in page
     filters = [attributes["data-filter"] for _, attributes in Reader(page).elements if "data-filter" in attributes]
-    assert filters == ["", CARDS[0].family, "mirror"]
+    assert filters == ["", CARDS[1].family, "mirror"]
 
 
 def test_ceilings_findings_and_counts_are_told(page: str) -> None:
-    text = re.sub(r"\s+", " ", "".join(Reader(page).texts))
-    assert "nobody could succeed in more than 56 % of the scenes" in text  # (3/4 + 3/8) / 2
-    assert "the best possible rate is 94 %" in text  # (1 + 7/8) / 2
+    text = re.sub(r"\s+", " ", "".join(Reader(page).texts))  # "\s" is a no-break space as well
+    assert "From the demonstration alone, 56 % is the best possible on average" in text  # (3/4 + 3/8) / 2
+    assert "After one trial the best possible rate is 94 %" in text  # (1 + 7/8) / 2
     assert "50.0 percentage points more often" in text
     assert "100.0 percentage points more often" in text
     assert "1,234" in text
@@ -181,7 +263,19 @@ def test_a_suite_without_readings_is_not_said_to_have_them(tmp_path: Path, docum
     write_report(tmp_path / "report.html", bare)
     texts = "".join(Reader((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
     assert "readings" not in texts
-    assert "nobody could" not in texts
+    assert "the best possible on average" not in texts
+
+
+def test_every_method_of_a_large_table_has_a_look_of_its_own() -> None:
+    names = [f"method {number}" for number in range(30)]
+    looks = [plots.look(name, names) for name in [*results.LABELS, *names]]
+    assert (
+        len({(look.marker, look.series) for look in looks}) == len({(look.symbol, look.series) for look in looks}) == 35
+    )
+    assert len({look.marker for look in looks[:11]}) == 11
+    style = Path(plots.__file__).with_name("report.css").read_text(encoding="utf-8")
+    for look in looks:
+        assert style.count(f"--series-{look.series}:") == 2  # light and dark
 
 
 # ------------------------------------------------------------------------------------------------ the gallery
@@ -198,6 +292,7 @@ def test_every_family_shows_a_correction_in_conflict_first() -> None:
 
 def test_the_rest_is_shown_too_and_nothing_twice() -> None:
     picks = pick_gallery(corrected(), TOY, 6)
+    assert picks[0].kind == "corrected"  # the story
     scenes = [(p.scene.task.name, p.scene.seed) for p in picks]
     assert len(set(scenes)) == len(scenes) == 6
     assert len({task for task, _ in scenes}) == 6

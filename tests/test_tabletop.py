@@ -144,10 +144,10 @@ def test_acting_on_the_wrong_target_fails_and_says_so() -> None:
 
 def test_it_is_told_when_the_outcome_is_settled() -> None:
     """Sent to the wrong thing, or to the right one: from some step on nothing can change the outcome any more."""
-    tasks = [task for task in SUITE.tasks("test") if task.family != "push"][:12]
+    tasks = SUITE.tasks("test")[:16]
     meant = [SUITE.target(task, seed) ^ (seed % 2) for seed, task in enumerate(tasks)]
-    episodes = expert.demonstrations(SUITE.worlds(tasks, range(12)), meant)
-    worlds = SUITE.worlds(tasks, range(12))
+    episodes = expert.demonstrations(SUITE.worlds(tasks, range(16)), meant)
+    worlds = SUITE.worlds(tasks, range(16))
     worlds.reset()
     told = []
     for t in range(50):
@@ -159,7 +159,7 @@ def test_it_is_told_when_the_outcome_is_settled() -> None:
     for i, episode in enumerate(episodes):
         if episode.success:
             assert settled[:, i].argmax() == len(episode) - 1
-        elif i % 2:
+        elif i % 2 and episode.task.family != "push":  # a wrong push may also just come to nothing
             assert 0 < settled[:, i].argmax() < 49
             assert settled[-1, i]
 

@@ -225,14 +225,17 @@ def _holder(path: Path) -> str:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """The temporary files in ``folder`` whose writer (on this host) is dead. Raises ``OSError``."""
-    return [path for path in folder.iterdir() if _is_leftover(path.name)]
+    """The temporary files in ``folder`` whose writer (on this host) is dead; none where they cannot be listed."""
+    try:
+        return [path for path in folder.iterdir() if _is_leftover(path.name)]
+    except OSError:
+        return []
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what dead writers left half-written in ``folder``, where that is allowed."""
-    with contextlib.suppress(OSError):
-        for path in leftovers(folder):
+    for path in leftovers(folder):
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.results import Row, in_conflict, outcome, paired
+from watchtrylearn.results import in_conflict, outcome, paired
 from watchtrylearn.suites import Suite
-from watchtrylearn.tables import percent
 from watchtrylearn.types import Episode
 
 REST = ("at once", "not solved")  # shown in turn after one correction per family
-KINDS = {  # of results.OUTCOMES, for the reader
-    "corrected": "the trial fails and the retrial succeeds",
-    "at once": "both succeed",
-    "not solved": "both fail",
-    "lost again": "the trial succeeds and the retrial fails",
-}
-BADGES = {
-    True: '<span class="badge yes">✓ success</span>',
-    False: '<span class="badge no">✗ failure</span>',
-}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One attempt to look at: an MP4, a PNG for where that cannot play, the yes or no (None: not judged)."""
+    """One attempt to look at: an MP4, a JPEG to show before it plays, the yes or no (None: not judged)."""
 
     label: str
     video: bytes | None
     poster: bytes | None
     success: bool | None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,12 +75,13 @@ def _acted_on_other(episode: Episode) -> bool:
 def pick_gallery(
     attempts: Sequence[Attempt], suite: Suite, count: int = 8, method: str = "watch_try_learn"
 ) -> list[Pick]:
-    """Up to ``count`` scenes, sorted by family: what a report should show, and nothing twice.
+    """Up to ``count`` scenes: what a report should show, and nothing twice; the first tells the story.
 
     Every family first gives a scene where the readings disagree, the trial fails and the retrial succeeds;
     then the families in turn give a success at once and a failure of both. A family without the wanted kind
     gives its next best. This is a choice for the eye: the report states beside it how often each kind occurs
-    (``results.outcomes``). Deterministic: within a kind the scenes keep their order, unseen tasks first.
+    (``results.outcomes``). The story is one of the first kind, the others follow by family. Deterministic: within
+    a kind the scenes keep their order, unseen tasks first.
     """
     pairs = paired(attempts, (method, 0), (method, 1))
     left = [
@@ -111,7 +97,10 @@ def pick_gallery(
             best = _best(mine, wanted, {pick.scene.task.name for pick in chosen})
             left.remove(best)
             chosen.append(best)
-    return sorted(chosen, key=lambda pick: families.index(pick.scene.task.family))
+    if not chosen:
+        return []
+    story = _best(chosen, "corrected", set())
+    return [story, *sorted((p for p in chosen if p is not story), key=lambda p: families.index(p.scene.task.family))]
 
 
 def _wishes(families: Sequence[str], rounds: int) -> Iterator[tuple[str, str]]:
@@ -132,7 +121,7 @@ def _best(picks: Sequence[Pick], wanted: str, shown: set[str]) -> Pick:
 
 
 def card(pick: Pick, clips: Sequence[tuple[bytes | None, bytes | None]]) -> Card:
-    """The card of a pick, from (mp4, png) of its demonstration, trial and retrial."""
+    """The card of a pick, from (mp4, jpeg) of its demonstration, trial and retrial."""
     labels = ("demonstration", "trial", "retrial")
     judged = (None, pick.trial.episode.success, pick.retrial.episode.success)
     return Card(
@@ -146,85 +135,3 @@ def card(pick: Pick, clips: Sequence[tuple[bytes | None, bytes | None]]) -> Card
         conflict=pick.conflict,
         verdict=pick.verdict,
     )
-
-
-# --------------------------------------------------------------------------------------------------- the page
-
-
-def section(cards: Sequence[Card], outcomes: Sequence[Row]) -> str:
-    """The gallery as HTML: filters and a card per scene. ``outcomes`` (``results.outcomes``) may be empty."""
-    if not cards:
-        return ""
-    return (
-        '<section aria-labelledby="gallery"><h2 id="gallery">Demonstration, trial, retrial</h2>'
-        f"<p>{_choice(outcomes).replace(' %', '&nbsp;%')}</p>"
-        f'<div class="toolbar" role="group" aria-label="Show families">{_filters(cards)}'
-        '<button type="button" id="pause" aria-pressed="false">Pause clips</button></div>'
-        f'<div class="gallery">{"".join(map(_card, cards))}</div></section>'
-    )
-
-
-def _filters(cards: Sequence[Card]) -> str:
-    """One button for all families, and one for each."""
-    families = Counter(card.family for card in cards)
-    return "".join(
-        f'<button type="button" data-filter="{escape(value)}" aria-pressed="{str(not value).lower()}">'
-        f"{escape(value or 'all')} ({count})</button>"
-        for value, count in [("", len(cards)), *families.items()]
-    )
-
-
-def _choice(outcomes: Sequence[Row]) -> str:
-    """What the choice shows, and how often each kind occurs in all scenes."""
-    text = (
-        "Scenes of held-out tasks, chosen to show what can happen. Trial and retrial share one scene; "
-        "the demonstration comes from another."
-    )
-    if not outcomes:
-        return text
-    return f"{text} Over all {outcomes[0]['n']} scenes: {'; '.join(map(_share, outcomes))}."
-
-
-def _share(row: Row) -> str:
-    disputed = row["conflict_share"]
-    more = "" if disputed is None else f" ({percent(disputed)} % where the readings disagree)"
-    return f"<strong>{percent(row['share'])} %</strong> {KINDS[row['kind']]}{more}"
-
-
-def _card(card: Card) -> str:
-    chips = [
-        ("", card.family),
-        ("", card.task),
-        *([(" split", "the readings disagree here")] * card.conflict),
-    ]
-    shown = "".join(f'<span class="chip{kind}">{escape(text)}</span>' for kind, text in chips)
-    sentence = f"“{card.sentence[:1].upper()}{card.sentence[1:]}”"
-    return (
-        f'<article class="panel" data-family="{escape(card.family)}"><h3>{escape(sentence)}</h3>'
-        f'<div class="chips">{shown}</div>'
-        f'<div class="clips">{"".join(_clip(clip, card.sentence) for clip in card.clips)}</div>'
-        f'<p class="verdict">{escape(card.verdict)}</p></article>'
-    )
-
-
-def _clip(clip: Clip, sentence: str) -> str:
-    badge = "" if clip.success is None else f"<br>{BADGES[clip.success]}"
-    note = f"<br>{escape(clip.note)}" if clip.note else ""
-    caption = f"<figcaption>{escape(clip.label)}{badge}{note}</figcaption>"
-    return f'<figure class="clip">{_picture(clip, escape(f"{clip.label}: {sentence}"))}{caption}</figure>'
-
-
-def _picture(clip: Clip, name: str) -> str:
-    """The clip, the still where there is no clip, or the words that there is neither."""
-    still = "" if clip.poster is None else f"data:image/png;base64,{_base64(clip.poster)}"
-    if clip.video is None:
-        return f'<img alt="{name}" src="{still}">' if still else '<div class="none">not recorded</div>'
-    poster = f' poster="{still}"' if still else ""
-    return (
-        f'<video muted loop playsinline controls preload="auto" aria-label="{name}"{poster} '
-        f'src="data:video/mp4;base64,{_base64(clip.video)}"></video>'
-    )
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")

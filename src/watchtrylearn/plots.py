@@ -32,7 +32,11 @@ _CLEANING = (  # what a standalone SVG file has and a figure in a page must not 
     (r"(font-family: |font: [^;\"']*px )[^;\"]*", r"\1system-ui, sans-serif"),
     (r"#00010(\d)", r"var(--series-\1)"),
 )
-_MARKERS = (("s", "■"), ("D", "◆"), ("^", "▲"), ("o", "●"), ("v", "▼"), ("p", "⬟"))
+_COLOURS = 6  # --series-0 to --series-5; no divisor in common with the number of markers: 66 pairs before one repeats
+_MARKERS = (
+    ("s", "■"), ("D", "◆"), ("^", "▲"), ("o", "●"), ("v", "▼"), ("p", "⬟"),
+    ("P", "✚"), ("X", "✖"), ("*", "★"), ("<", "◀"), (">", "▶"),
+)  # fmt: skip
 _STYLE: Any = {  # (matplotlib's own type for this lists all 300 settings)
     "svg.fonttype": "none",  # text stays text: selectable, in the page's font
     "font.size": 9,
@@ -74,8 +78,8 @@ class Look:
 def look(method: str, others: Iterable[str] = ()) -> Look:
     """The look of a method; those that are not in ``LABELS`` follow in the order of ``others``."""
     known = list(dict.fromkeys([*LABELS, *others, method]))
-    series = known.index(method) % len(_MARKERS)
-    return Look(*_MARKERS[series], series)
+    place = known.index(method)
+    return Look(*_MARKERS[place % len(_MARKERS)], place % _COLOURS)
 
 
 def looks(document: Mapping[str, Any]) -> dict[str, Look]:
@@ -196,8 +200,8 @@ def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row
 
 def standalone(svg: str) -> str:
     """A figure of this module as a file of its own: it brings the report's colours, for light and dark, with it."""
-    page = files("watchtrylearn").joinpath("report.html").read_text(encoding="utf-8")
-    colours = page[page.index(":root") : page.index("* {")]
+    style = files("watchtrylearn").joinpath("report.css").read_text(encoding="utf-8")
+    colours = style[style.index(":root") : style.index("* {")]
     box = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
     assert box is not None, "matplotlib writes a viewBox"
     ground = f'<rect width="{box[1]}" height="{box[2]}" fill="var(--card)"/>'

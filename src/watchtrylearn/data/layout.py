@@ -138,49 +138,12 @@ def put_aside(root: Path, path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------- header
 
-_Size = Annotated[int, Meta(ge=0, le=1_000_000)]  # of anything: more steps or numbers would only fill the memory
-_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-_Bounds = tuple[float | Literal["inf", "-inf"], ...]
-
-
-@dataclass(frozen=True)
-class _ChannelFile:
-    names: tuple[str, ...]
-    low: _Bounds
-    high: _Bounds
-
-    def channel(self) -> Channel:
-        return Channel(self.names, tuple(map(float, self.low)), tuple(map(float, self.high)))
-
-
-@dataclass(frozen=True)
-class _SpecFile:
-    fps: _Count
-    horizon: _Count
-    observation: dict[str, _ChannelFile]
-    action: _ChannelFile
-    entities: _Size = 0
-    position: _Size = 0
-    commands_state: bool = False
-
-    def spec(self) -> Spec:
-        observation = {name: channel.channel() for name, channel in self.observation.items()}
-        return Spec(
-            self.fps,
-            self.horizon,
-            observation,
-            self.action.channel(),
-            self.entities,
-            self.position,
-            self.commands_state,
-        )
-
 
 @dataclass(frozen=True)
 class _HeaderFile:
     suite: str
     executed: bool
-    spec: _SpecFile
+    spec: dict[str, Any]
     executed_column: Literal["executed_action", "action.executed"] = EXECUTED_BEFORE
 
 
@@ -264,7 +227,7 @@ def _parse_header(content: bytes | str, where: str) -> Header:
         raise WtlError(f"{where} has schema version {str(schema)[:40]}; this version of watchtrylearn reads {SCHEMA}")
     found = parse_typed(content, _HeaderFile, where)
     try:
-        return Header(found.suite, found.spec.spec(), found.executed, found.executed_column)
+        return Header(found.suite, Spec.from_json(found.spec), found.executed, found.executed_column)
     except WtlError as error:
         raise WtlError(f"{where} is damaged: {error}") from error
 

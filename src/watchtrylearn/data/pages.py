@@ -24,6 +24,8 @@ def require_honest(content: bytes, chunk: Any, where: str) -> None:
     offsets = [chunk.data_page_offset, chunk.dictionary_page_offset or 0]
     at = min(offset for offset in offsets if offset > 0 or offset == offsets[0])
     end, values, size = at + chunk.total_compressed_size, chunk.num_values, chunk.total_uncompressed_size
+    if not chunk.num_values:  # then no page is read
+        return
     if not 0 < at <= end <= len(content):
         raise WtlError(f"{where}: its pages are not in the file")
     while at < end:

@@ -70,6 +70,7 @@ def _decode(
             thrift_container_size_limit=_THRIFT_LIMIT,
         ) as file:
             _require_columns(file.schema_arrow, schema, later, path)
+            _bound_groups(file.metadata, len(content), path)
             _probe(file)
             _bound(file.metadata, len(content), path, None if schema is None else _CODECS)
             if columns is not None:
@@ -108,6 +109,21 @@ def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(found == wanted)
 
 
+def _bound_groups(metadata: Any, size: int, path: Path) -> None:
+    """The part of ``_bound`` that needs no description of any column, and so comes before ``_probe``."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    _require_room(sum(group.total_byte_size for group in groups), size, path)
+    _require_room(metadata.num_columns * max(metadata.num_rows, sum(group.num_rows for group in groups)), size, path)
+
+
+def _require_room(memory: int, size: int, path: Path) -> None:
+    if memory > min(FREE + UNFOLDING * size, 4 * FILE_LIMIT):
+        raise WtlError(
+            f"refusing to read {path}: its {size} bytes claim to hold {memory}; "
+            "if it is honest, store fewer episodes at once"
+        )
+
+
 def _probe(file: pq.ParquetFile) -> None:
     """Reads a row of every row group. Of some damage to what a file says of its columns (their level histograms),
     pyarrow raises nothing when it is asked for the description, as ``_bound`` does, but ends the process."""
@@ -128,11 +144,7 @@ def _bound(metadata: Any, size: int, path: Path, codecs: set[str] | None) -> Non
                 raise WtlError(f"refusing to read {path}: it claims a negative size")
             memory += max(chunk.num_values, group.num_rows) * _WIDTHS.get(chunk.physical_type, 64)
             unfolded += chunk.total_uncompressed_size
-    if max(memory, unfolded) > min(FREE + UNFOLDING * size, 4 * FILE_LIMIT):
-        raise WtlError(
-            f"refusing to read {path}: its {size} bytes claim to hold {max(memory, unfolded)}; "
-            "if it is honest, store fewer episodes at once"
-        )
+    _require_room(max(memory, unfolded), size, path)
 
 
 def _require_honest_pages(content: bytes, metadata: Any, columns: Sequence[str] | None, path: Path) -> None:

@@ -50,7 +50,7 @@ def _label_problems(episode: Episode) -> Iterator[str]:
     """Labels of another type than declared: silently converted, they would say something else."""
     if episode.kind not in get_args(Kind):
         yield f"kind: {episode.kind!r} is neither demo nor trial"
-    for name in ("success", "diverged"):
+    for name in ("success", "diverged", "terminated"):
         if not isinstance(getattr(episode, name), bool | np.bool_):
             yield f"{name}: {getattr(episode, name)!r} is neither True nor False"
     if not isinstance(episode.seed, int | np.integer) or isinstance(episode.seed, bool):

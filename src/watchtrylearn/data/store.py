@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +39,8 @@ from watchtrylearn.data.records import (
 from watchtrylearn.data.soundness import problems
 from watchtrylearn.files import contained, directory_lock, leftovers, remove_leftovers, write_atomic, write_json
 from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
+
+_log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds to wait for another process that is appending
 
@@ -242,6 +246,19 @@ class EpisodeStore:
         if reasons:
             raise Refused(self.path, stored, reasons)
         return stored
+
+    def append_attempts(self, attempts: Sequence[Episode]) -> list[int]:
+        """``append`` for a policy's attempts, of which none may be missing: one with a number that is not finite or
+        outside the bounds of the spec is a failure, and stored as one that diverged; a logged warning names it.
+        """
+        kept = []
+        for attempt in attempts:
+            found = problems(attempt, self.header)
+            if found and not attempt.diverged and attempt.kind == "trial":
+                _log.warning("%s: an attempt at %s is a failure: %s", self.path, _name(attempt), found[0])
+                attempt = replace(attempt, diverged=True, success=False)
+            kept.append(attempt)
+        return self.append(kept)
 
     def finalize(self) -> None:
         """Bring the derived files (``info.json``, tasks, statistics) up to date, for other readers.

@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 
+from watchtrylearn import suites
 from watchtrylearn.experiments.run import Run
-from watchtrylearn.gallery import Card, card, pick_gallery
+from watchtrylearn.files import read_bytes, write_atomic
+from watchtrylearn.gallery import Card, Pick, card, pick_gallery
+from watchtrylearn.progress import Advance
 from watchtrylearn.protocol import Attempt
+from watchtrylearn.suites import Suite
 from watchtrylearn.types import WtlError
+
+CLIPS = "clips"  # RUN/clips/DIGEST-0.mp4 and .jpg, -1, -2: demonstration, trial and retrial of one scene
+LIMIT = 16 * 2**20  # bytes; a larger clip is not one of ours
+MEDIA = ("mp4", "jpg")
 
 
 def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
-    """The chosen scenes of the evaluation with their clips (none for a suite that cannot be filmed)."""
+    """The chosen scenes of the evaluation with their clips (none for a suite that cannot be filmed).
+
+    Clips are kept in RUN/clips under the digest of what they show and how: nothing is filmed twice.
+    """
     if run.suite.name != "tabletop" or run.experiment.gallery == 0:
         return []
-    try:
-        from watchtrylearn.suites.film import film
-        from watchtrylearn.suites.render import encode_png, encode_video
-        from watchtrylearn.suites.tabletop import Tabletop
-    except ModuleNotFoundError as error:
-        raise WtlError(f"the clips need {error.name}: pip install 'watchtrylearn[sim]'") from error
-    assert isinstance(run.suite, Tabletop)
-    picks = pick_gallery(attempts, run.suite, run.experiment.gallery)
-    episodes = [episode for pick in picks for episode in pick.episodes]
-    with run.display.track("filming", 2 * len(episodes)) as advance:
-        frames = film(run.suite, episodes)
-        advance(len(episodes), "encoding")
-        clips = []
-        for images in frames:
-            clips.append((encode_video(images, run.suite.spec.fps), encode_png(images[-1])))
-            advance()
-    return [card(pick, clips[3 * i : 3 * i + 3]) for i, pick in enumerate(picks)]
+    picks = {_digest(pick): pick for pick in pick_gallery(attempts, run.suite, run.experiment.gallery)}
+    missing = [name for name in picks if not all(path.exists() for clip in _paths(run, name) for path in clip)]
+    if missing:
+        try:
+            import watchtrylearn.suites.film  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise WtlError(f"the clips need {error.name}: pip install 'watchtrylearn[sim]'") from error
+        with run.display.track("filming", sum(len(picks[name].episodes) for name in missing)) as advance:
+            for name in missing:
+                _film(run.suite, picks[name], _paths(run, name), advance)
+    kept = {path for name in picks for clip in _paths(run, name) for path in clip}
+    for path in (run.directory / CLIPS).glob("*.*"):
+        if path not in kept and path.suffix[1:] in MEDIA:  # of attempts, or by a camera, that are no more
+            path.unlink()
+    return [card(pick, [_read(clip) for clip in _paths(run, name)]) for name, pick in picks.items()]
+
+
+def _digest(pick: Pick) -> str:
+    """What decides how the clips of a scene look: the episodes, and whatever replays and films them."""
+    found = hashlib.sha256()
+    for episode in pick.episodes:
+        sent = episode.action if episode.executed is None else episode.executed
+        found.update(json.dumps([episode.task.to_json(), episode.seed, len(episode)], sort_keys=True).encode())
+        found.update(episode.initial_state.tobytes() + sent.tobytes())
+    for source in sorted(Path(suites.__file__).parent.glob("*.py")):
+        found.update(source.read_bytes())
+    found.update(" ".join(version(name) for name in ("mujoco", "mujoco-warp", "av", "pillow")).encode())
+    return found.hexdigest()[:32]
+
+
+def _paths(run: Run, name: str) -> list[tuple[Path, Path]]:
+    """The MP4 and the JPEG of demonstration, trial and retrial."""
+    mp4, jpg = MEDIA
+    folder = run.directory / CLIPS
+    return [(folder / f"{name}-{clip}.{mp4}", folder / f"{name}-{clip}.{jpg}") for clip in range(3)]
+
+
+def _film(suite: Suite, pick: Pick, paths: Sequence[tuple[Path, Path]], advance: Advance) -> None:
+    """Films a scene and keeps its clips."""
+    from watchtrylearn.suites.film import film
+    from watchtrylearn.suites.render import encode_jpeg, encode_video
+    from watchtrylearn.suites.tabletop import Tabletop
+
+    assert isinstance(suite, Tabletop)
+    for images, (mp4, jpg) in zip(film(suite, pick.episodes, on_clip=advance), paths, strict=True):
+        write_atomic(jpg, encode_jpeg(images[0]))
+        write_atomic(mp4, encode_video(images, suite.spec.fps))
+
+
+def _read(paths: tuple[Path, Path]) -> tuple[bytes, bytes]:
+    return read_bytes(paths[0], LIMIT), read_bytes(paths[1], LIMIT)

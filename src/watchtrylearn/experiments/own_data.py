@@ -118,7 +118,7 @@ def train(run: Run, name: str) -> None:
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
     store = stack(episodes, spec)
     learner = make_learner(name, spec, config, seed=settings.seed)
-    data = {"episodes": run.digest}
+    data = {"episodes": run.digest, "held out": "; ".join(run.split.held_out)}
     if isinstance(learner, WatchTryLearn):
         learner.start_from(_one_shot(run))
         data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
@@ -143,7 +143,7 @@ def assess(run: Run) -> None:
         say(run.display, "nothing is held out, so there is nothing to evaluate on")
         return
     begin = time.monotonic()
-    actions = np.concatenate([e.action for e in run.split.train if e.kind == "demo"]).astype(np.float64)
+    actions = np.concatenate([e.action for e in run.split.train if e.kind == "demo" and e.success]).astype(np.float64)
     mean, std = actions.mean(0), actions.std(0)
     found = open_loop.predictions(learners, cases, spec, mean, run.settings.net.execute)
     document = results.document(
@@ -216,31 +216,33 @@ def _share_scenes(episodes: Sequence[Episode]) -> bool:
 
 
 def _seconds(run: Run) -> dict[str, float]:
+    """Wall time of each training, all sessions."""
     path = run.directory / "seconds.json"
-    return read_typed(path, dict) if path.exists() else {}
+    found = read_typed(path, dict) if path.exists() else {}
+    if not all(isinstance(value, int | float) for value in found.values()):
+        raise WtlError(f"{path} does not hold the seconds of each training; remove it")
+    return found
 
 
 def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: Split, settings: OwnData) -> None:
     """What was read and what is done with it, a line each."""
     kinds = Counter("diverged" if e.diverged else e.kind if e.success else f"failed {e.kind}" for e in episodes)
-    lines = [
-        f"tasks: {len({e.task.name for e in episodes})}; " + ", ".join(f"{n} {kind}s" for kind, n in kinds.items())
-    ]
-    few = [e.task.sentence for found in demonstrations(episodes).values() if len(found) < 2 for e in found]
-    lines += [f"with one demonstration only, so nothing to show for it: {_listed(few)}"] if few else []
-    lines += [f"held out: {_listed(split.held_out)}"] if split.held_out else []
-    lines += (
-        [f"and the last of {n} training tasks' demonstrations"]
-        if (n := sum(c.group == KNOWN for c in split.cases))
-        else []
-    )
-    lines.append("the action is " + ("the desired state" if spec.commands_state else "not the desired state"))
-    unseen = [name for name in spec.observation if name not in (STATE, ENVIRONMENT)]
-    lines += [f"no network here looks at observation.{', observation.'.join(unseen)}"] if unseen else []
+    counted = ", ".join(f"{count} {kind}s" for kind, count in kinds.items())
+    say(display, f"tasks: {len({e.task.name for e in episodes})}; {counted}")
+    few = [found[0].task.sentence for found in demonstrations(episodes).values() if len(found) == 1]
+    if few:
+        say(display, f"with one demonstration only, so nothing to show for it: {_listed(few)}")
+    if split.held_out:
+        say(display, f"held out: {_listed(split.held_out)}")
+    known = sum(case.group == KNOWN for case in split.cases)
+    if known:
+        say(display, f"and the last demonstration of {known} training tasks")
+    say(display, f"the action is {'' if spec.commands_state else 'not '}the desired state")
+    unseen = [f"observation.{name}" for name in spec.observation if name not in (STATE, ENVIRONMENT)]
+    if unseen:
+        say(display, f"no network here looks at {', '.join(unseen)}")
     embedding = TaskNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
-    lines.append(f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
-    for line in lines:
-        say(display, line)
+    say(display, f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
 
 
 def _listed(sentences: Sequence[str]) -> str:

@@ -24,7 +24,8 @@ from watchtrylearn.types import WtlError
 from watchtrylearn.weights import RESULTS, pretrained
 
 LEARNERS = ("one_shot", "watch_try_learn")
-DEMO_TASKS, DEMO_CLIPS = 8, 4  # two scenes each, one of them in conflict with the task's only demonstration
+DEMO_TASKS = 8  # two scenes each, one of them in conflict with the task's only demonstration
+CLIPS = 4  # scenes that a report shows
 
 Document = Mapping[str, Any]
 YES_NO = {True: "yes", False: "no"}
@@ -32,21 +33,36 @@ _SCENES = {"all": "in all {n} scenes of {tasks} new tasks", "conflict": "in the 
 
 
 def evaluate(name: str, out: Path | None, display: Display) -> None:
-    """Both learners on the full test table; prints it, and whether each published rate is found again."""
+    """Both learners on the full test table: are the published rates found again; the table, each rate, a report."""
     published, experiment = _shipped(name)
-    experiment = replace(experiment, name=f"pretrained-{name}", summary=f"the weights of {name} on its test table")
+    summary = f"the weights of {name} on its test table"
+    experiment = replace(experiment, name=f"pretrained-{name}", summary=summary, gallery=CLIPS)
     with _opened(name, experiment, out, display) as run:
         document = _assessed(run, f"wtl evaluate --pretrained {name}", attempts(run))
+        verdict, *each = agreement(published, document)
+        _tell(display, verdict)
         display.console.print(tables.table(document))
-        for line in agreement(published, document):
-            display.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _tell(display, *each)
+        main_job.show(run)
 
 
 def demo(name: str, out: Path | None, display: Display) -> None:
-    """A few test tasks: one demonstration each, two scenes, a trial and a retrial; then the report with clips.
+    """A few test tasks: one demonstration each, two scenes, a trial and a retrial; the table, and a report with clips.
 
     Which tasks and scenes is a matter of their numbers alone, and all of them count.
     """
+    with demo_run(name, out, display) as run:
+        made = attempts(run)
+        document = _assessed(run, f"wtl demo --pretrained {name}", made)
+        _tell(display, *story(made, run))
+        display.console.print(tables.table(document))
+        _tell(display, *summary(made, run))
+        main_job.show(run)  # filming takes the longest, and by now everything else is told
+
+
+@contextmanager
+def demo_run(name: str, out: Path | None, display: Display) -> Iterator[Run]:
+    """The run of ``demo``, opened: the weights, and a few test tasks."""
     _, experiment = _shipped(name)
     few = replace(
         experiment,
@@ -55,14 +71,10 @@ def demo(name: str, out: Path | None, display: Display) -> None:
         eval_tasks=DEMO_TASKS,
         scenes=2,
         attempts=1,
-        gallery=DEMO_CLIPS,
+        gallery=CLIPS,
     )
     with _opened(name, few, out, display) as run:
-        made = attempts(run)
-        _assessed(run, f"wtl demo --pretrained {name}", made)
-        for line in (*story(made, run), *summary(made, run)):
-            display.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        main_job.show(run)
+        yield run
 
 
 # --------------------------------------------------------------------------------------------------- the run
@@ -119,8 +131,13 @@ def _assessed(run: Run, command: str, made: Sequence[Attempt]) -> Document:
 # ----------------------------------------------------------------------------------------------- in plain words
 
 
+def _tell(display: Display, *lines: str) -> None:
+    for line in lines:
+        display.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def agreement(published: Document, document: Document) -> list[str]:
-    """A line per rate of these weights when they were published: is what they reach here inside its interval?
+    """The verdict, then a line per rate of these weights when they were published: is what they reach here inside?
 
     The rate of all training seeds together stands beside it; one seed may well lie outside that one's interval, which
     is over tasks alone.
@@ -134,12 +151,12 @@ def agreement(published: Document, document: Document) -> list[str]:
     equal = sum(found[_place(row)] == row["value"] for row in published["own"])
     seeds = f"{len(published['seeds'])} seed{'s' * (len(published['seeds']) > 1)}"
     return [
+        f"{sum(inside)} of {len(inside)} rates are inside the 95 % interval that these weights were published with, "
+        f"{equal} of them exactly equal"
+    ] + [
         f"{_where(row)}: {seeds} {_interval(together[_place(row)])} | these weights {_interval(row)} | "
         f"here {_rate(found[_place(row)])} | {'inside' if agrees else 'OUTSIDE'}"
         for row, agrees in zip(published["own"], inside, strict=True)
-    ] + [
-        f"{sum(inside)} of {len(inside)} rates are inside the 95 % interval that these weights were published with, "
-        f"{equal} of them exactly equal"
     ]
 
 

@@ -137,7 +137,7 @@ def divide(episodes: Sequence[Episode], settings: OwnData) -> Split:
     if not any(e.kind == "demo" and e.success for e in train):
         raise WtlError("no successful demonstration is left to train on")
     cases = [case for group, query in queries if (case := _case(group, query, demos, sound, settings.seed)) is not None]
-    return Split(train, cases, [demos[name][0].task.sentence for name in new])
+    return Split(train, cases, list(dict.fromkeys(demos[name][0].task.sentence for name in new)))
 
 
 def demonstrations(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
@@ -152,13 +152,14 @@ def demonstrations(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
 def _held_out(demos: Mapping[str, Sequence[Episode]], settings: OwnData) -> list[str]:
     pairs = [name for name, found in demos.items() if len({e.seed for e in found}) > 1]
     if settings.test_tasks:
-        sentences = {found[0].task.sentence: name for name, found in demos.items()}
+        named: dict[str, list[str]] = {}  # several tasks of a suite may have one sentence
+        for name in pairs:
+            named.setdefault(demos[name][0].task.sentence, []).append(name)
         for wanted in settings.test_tasks:
-            if sentences.get(wanted) not in pairs:
-                raise WtlError(
-                    f"test_tasks: no task {wanted!r} has two demonstrations; {suggestion(wanted, sentences)}"
-                )
-        return [sentences[wanted] for wanted in settings.test_tasks]
+            if wanted not in named:
+                known = suggestion(wanted, dict.fromkeys(found[0].task.sentence for found in demos.values()))
+                raise WtlError(f"test_tasks: no task {wanted!r} has two demonstrations; {known}")
+        return [name for wanted in dict.fromkeys(settings.test_tasks) for name in named[wanted]]
     if not settings.hold_out:
         return []
     declared = [name for name in pairs if demos[name][0].task.split != "train"]

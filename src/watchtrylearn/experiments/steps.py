@@ -195,7 +195,7 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
         run.display.track(f"trying ({explorer})", repeats * len(demos), len(store)) as advance,
     ):
         for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
-            store.append(_trials(run, learner, [demos[i] for i in batch], repeat, shown))
+            store.append_attempts(_trials(run, learner, [demos[i] for i in batch], repeat, shown))
             advance(len(batch))
             stop_if(signalled(), "trying", run.directory)
     outcomes = [r.success for r in store.records]
@@ -337,7 +337,7 @@ def kept(
             scenes = len(set(expected))
             steps = run.suite.spec.horizon * len(expected) // scenes
             with timed(run, "evaluate"), run.display.track(f"evaluating {name}", steps) as advance:
-                store.append(make(lambda running: advance(1, f"{running} worlds running")))
+                store.append_attempts(make(lambda running: advance(1, f"{running} worlds running")))
     if [(r.task.name, r.seed) for r in store.records] != [(task.name, seed) for task, seed in expected]:
         raise WtlError(f"{store.path} holds attempts in other scenes than this evaluation's; remove it")
     return store.read()

@@ -68,7 +68,7 @@ _MODEL = f"""
   <worldbody>
     <light name="key" pos="-.55 -.35 1.5" dir=".37 .23 -1" castshadow="true" diffuse=".62 .60 .56"/>
     <light name="fill" pos=".7 -.5 1.4" dir="-.4 .3 -1" castshadow="false" diffuse=".16 .17 .20"/>
-    <camera name="clip" pos="0 -.78 .86" xyaxes="1 0 0 0 .74 .67" fovy="39"/>
+    <camera name="clip" pos="0 -.78 .86" xyaxes="1 0 0 0 .70 .714" fovy="30"/>
     <camera name="scene" pos="0 -.72 .66" xyaxes="1 0 0 0 .65 .76" fovy="46"/>
     <geom name="ground" type="plane" size="2 2 .1" group="3" contype="1" conaffinity="0" priority="1"
           friction=".35 .005 .0001"/>
