@@ -23,7 +23,7 @@ from watchtrylearn import files
 from watchtrylearn.data import layout
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
-from watchtrylearn.files import read_json, write_json
+from watchtrylearn.files import read_typed, write_json
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import Episode, Spec, WtlError
 
@@ -74,7 +74,7 @@ def test_executed_actions_are_kept_where_they_differ(path: Path) -> None:
     with EpisodeStore.create(path, SPEC, executed=True) as store:
         store.append(episodes)
     assert all(same(a, b) for a, b in zip(EpisodeStore.open(path).read(), episodes, strict=True))
-    features = read_json(path / layout.INFO)["features"]
+    features = read_typed(path / layout.INFO, dict)["features"]
     assert "executed_action" in features
     assert [name for name in features if name.startswith("action")] == ["action"]  # LeRobot's rule for actions
     with EpisodeStore.create(path / "plain", SPEC) as store, pytest.raises(WtlError, match="executed=True"):
@@ -83,13 +83,13 @@ def test_executed_actions_are_kept_where_they_differ(path: Path) -> None:
 
 def test_a_dataset_of_version_0_1_keeps_the_name_of_its_executed_actions(path: Path) -> None:
     EpisodeStore.create(path, SPEC, executed=True)
-    header = read_json(path / layout.HEADER)
+    header = read_typed(path / layout.HEADER, dict)
     del header["executed_column"]
     write_json(path / layout.HEADER, header)
     episodes = [make_episode(i, executed=True) for i in range(3)]
     with EpisodeStore.open(path) as store:
         store.append(episodes)
-    assert "action.executed" in read_json(path / layout.INFO)["features"]
+    assert "action.executed" in read_typed(path / layout.INFO, dict)["features"]
     assert verify(path) == []
     assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
     write_json(path / layout.HEADER, {**header, "executed_column": "index"})
@@ -114,7 +114,7 @@ def test_diverged_trials_are_kept_and_count_for_nothing(path: Path) -> None:
     with EpisodeStore.create(path, SPEC) as store:
         store.append([broken, make_episode(1)])
     assert same(EpisodeStore.open(path).read([0])[0], broken)
-    assert np.isfinite(read_json(path / layout.STATS)["action"]["mean"]).all()
+    assert np.isfinite(read_typed(path / layout.STATS, dict)["action"]["mean"]).all()
     assert verify(path) == []
 
 
@@ -189,7 +189,7 @@ def test_the_numbers_of_a_diverged_attempt_may_be_anything(path: Path) -> None:
             np.array_equal(a.action, np.float32(b.action), equal_nan=True)
             for a, b in zip(found, attempts, strict=False)
         )
-    assert np.isfinite(read_json(path / layout.STATS)["action"]["max"]).all()
+    assert np.isfinite(read_typed(path / layout.STATS, dict)["action"]["max"]).all()
     assert verify(path) == []
 
 
@@ -256,7 +256,7 @@ def test_other_schema_other_directory_and_second_creation_are_refused(path: Path
         EpisodeStore.open(tmp_path / "nothing")
     with pytest.raises(WtlError, match="has no episode 12"):
         EpisodeStore.open(path).read([12])
-    header = read_json(path / layout.HEADER)
+    header = read_typed(path / layout.HEADER, dict)
     (path / layout.HEADER).write_text(json.dumps({**header, "schema": 99}))
     with pytest.raises(WtlError, match="has schema version 99; this version of watchtrylearn reads 1"):
         EpisodeStore.open(path)
@@ -635,11 +635,11 @@ def test_derived_files_are_never_trusted(path: Path, file: str, damage: str) -> 
 
 def test_counters_that_lie_are_reported_and_put_right(path: Path) -> None:
     fill(path)
-    info = read_json(path / layout.INFO)
+    info = read_typed(path / layout.INFO, dict)
     (path / layout.INFO).write_text(json.dumps({**info, "total_episodes": 99, "splits": {}}))
     assert "total_episodes is 99, the episode files say 12" in str(verify(path)[0])
     EpisodeStore.open(path)
-    assert read_json(path / layout.INFO) == info
+    assert read_typed(path / layout.INFO, dict) == info
 
 
 def test_verify_recomputes_the_statistics(path: Path) -> None:
@@ -653,7 +653,7 @@ def test_verify_recomputes_the_statistics(path: Path) -> None:
 
 def test_statistics_two_routes(path: Path) -> None:
     episodes = fill(path)
-    stats = read_json(path / layout.STATS)
+    stats = read_typed(path / layout.STATS, dict)
     state = np.concatenate([episode.observation["state"] for episode in episodes]).astype(float)
     found = stats["observation.state"]
     assert found["count"] == [len(state)]
@@ -681,7 +681,7 @@ def test_quantiles_are_those_of_all_steps(path: Path) -> None:
             store.append(episodes[at : at + 20])
     sound = np.concatenate([e.observation["state"] for e in episodes if not e.diverged]).astype(float)
     for _ in range(2):
-        stats = read_json(path / layout.STATS)["observation.state"]
+        stats = read_typed(path / layout.STATS, dict)["observation.state"]
         low, high = np.array(stats["q01"]), np.array(stats["q99"])
         outside = np.abs(2 * (sound - low) / (high - low) - 1) > 1
         assert 0.015 < outside.mean() < 0.025

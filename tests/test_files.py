@@ -18,7 +18,6 @@ from watchtrylearn.files import (
     directory_lock,
     leftovers,
     read_bytes,
-    read_json,
     read_typed,
     remove_leftovers,
     write_atomic,
@@ -33,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 def test_write_and_read_back(tmp_path: Path) -> None:
     write_json(tmp_path / "deep" / "a.json", {"x": [1, 2.5, "é"]})
-    assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, 2.5, "é"]}
+    assert read_typed(tmp_path / "deep" / "a.json", dict) == {"x": [1, 2.5, "é"]}
     write_atomic(tmp_path / "b", b"old")
     write_atomic(tmp_path / "b", b"new")
     assert read_bytes(tmp_path / "b") == b"new"
@@ -80,7 +79,7 @@ def test_unwritable_and_unreadable(tmp_path: Path) -> None:
     with pytest.raises(WtlError, match="cannot write"):
         write_atomic(tmp_path / "file" / "below", b"")
     with pytest.raises(WtlError, match="there is no file"):
-        read_json(tmp_path / "missing")
+        read_typed(tmp_path / "missing", dict)
     write_atomic(tmp_path / "long", b"1234")
     with pytest.raises(WtlError, match="more than 3"):
         read_bytes(tmp_path / "long", limit=3)
@@ -92,7 +91,7 @@ def test_unwritable_and_unreadable(tmp_path: Path) -> None:
 def test_broken_json_is_named(tmp_path: Path, content: bytes) -> None:
     write_atomic(tmp_path / "broken.json", content)
     with pytest.raises(WtlError, match=r"broken\.json is not valid JSON"):
-        read_json(tmp_path / "broken.json")
+        read_typed(tmp_path / "broken.json", list if content[:1] == b"[" else dict)
 
 
 @dataclass(frozen=True)

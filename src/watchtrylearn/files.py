@@ -155,15 +155,6 @@ def parse_typed(content: bytes | str, kind: type[T] | GenericAlias, where: str) 
         raise WtlError(f"{where} is not valid JSON: {error}") from error
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file; a missing, oversized or broken one is a ``WtlError`` naming it."""
-    content = read_bytes(path, JSON_LIMIT)
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:  # ValueError covers bad JSON and bad UTF-8
-        raise WtlError(f"{path} is not valid JSON: {error}") from error
-
-
 def contained(root: str | Path, relative: str) -> Path:
     """``root / relative``, refused if that leaves ``root`` (by "..", an absolute path or a symbolic link).
 
