@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import logging
+import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gymnasium
@@ -181,14 +182,43 @@ def _told(error: Exception) -> str:
 
 SLICES = 8  # a hang is waited for in at least so many turns, since a process that was stopped meanwhile has not hung
 GRACE = 2.0  # seconds that an interrupted run gets to finish its step
+_idle: list[_Worker] = []  # kept, since in a new thread torch begins slowly
+
+
+class _Worker:
+    """A thread that runs one job after another until it is left behind; nobody has to wait for it to end."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.left = False
+        self.thread = threading.Thread(target=self._serve, name="rollout", daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        with suppress(SystemExit):
+            while not self.left:
+                self.jobs.get()()
+
+    def leave(self) -> None:
+        """Ends it: now if it is idle, at its next line of Python, or when the native code it is in returns."""
+        self.left = True
+        thread = ctypes.c_ulong(self.thread.ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+        self.jobs.put(lambda: None)
+
+
+def _worker() -> _Worker:
+    """One that is idle, or a new one. (In a forked process the threads of its parent are not alive.)"""
+    while _idle:
+        worker = _idle.pop()
+        if worker.thread.is_alive():
+            return worker
+    return _Worker()
 
 
 def _watch(run: _Run, rngs: Sequence[np.random.Generator], limit: float) -> None:
-    """``run.go`` in a thread, left behind if one call takes longer than ``limit`` seconds.
-
-    No thread can be ended from outside while it is in native code, but nobody has to wait for it.
-    """
-    done, failed = threading.Event(), []
+    """``run.go`` in a thread, which is left behind if one call takes longer than ``limit`` seconds."""
+    done, failed, worker = threading.Event(), [], _worker()
     context, grad, inference = contextvars.copy_context(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     def work() -> None:
@@ -200,39 +230,31 @@ def _watch(run: _Run, rngs: Sequence[np.random.Generator], limit: float) -> None
         finally:
             done.set()
 
-    thread = threading.Thread(target=work, name="rollout", daemon=True)
-    thread.start()
+    worker.jobs.put(work)
+    turn, waited, calling, hung = min(limit / SLICES, 1.0), 0.0, run.calling, ""
     try:
-        turn, waited, calling = min(limit / SLICES, 1.0), 0.0, run.calling
-        while not done.wait(turn):
+        while not hung and not done.wait(turn):
             waited = waited + turn if run.calling == calling else 0.0
             calling = run.calling
             if waited >= limit and calling is not None:
-                _leave(run, thread, calling[1], limit)
-                return
+                hung = calling[1]
     except BaseException:  # Ctrl-C above all: no step is begun any more
         run.abandoned = True
-        thread.join(GRACE)
-        _end(thread)
+        done.wait(GRACE)
+        worker.leave()
         raise
+    if hung:
+        why = f"{hung} did not return within {limit:g} s"
+        if hung.endswith("reset"):
+            run.abandoned = True
+            worker.leave()
+            raise WtlError(f"{why}, before the first step of task {run.record.tasks[0].name} and others")
+        run.break_off(HUNG, why)
+        worker.leave()
+        return
+    _idle.append(worker)
     if failed:
         raise failed[0]
-
-
-def _leave(run: _Run, thread: threading.Thread, call: str, limit: float) -> None:
-    why = f"{call} did not return within {limit:g} s"
-    if call.endswith("reset"):
-        run.abandoned = True
-        _end(thread)
-        raise WtlError(f"{why}, before the first step of task {run.record.tasks[0].name} and others")
-    run.break_off(HUNG, why)
-    _end(thread)
-
-
-def _end(thread: threading.Thread) -> None:
-    """Ends a thread that runs Python code; one that is in native code ends when that returns."""
-    if thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
 
 
 @contextmanager
