@@ -21,7 +21,7 @@ from watchtrylearn.suites.tabletop import SPEC, Tabletop, library, row
 from watchtrylearn.types import Episode, WtlError
 
 CAMERA = "clip"
-WIDTH, HEIGHT, SAMPLES = 480, 336, 2
+WIDTH, HEIGHT, SAMPLES = 440, 308, 2
 AFTER = round(0.6 * SPEC.fps)  # moments shown after an outcome is settled, or after the last movement
 MARGIN = 0.06  # of the picture's width and height, free at each edge
 STILL = 2e-3  # metres, radians: what moves less has come to rest

@@ -56,7 +56,8 @@ CHUNK = 16  # worlds cast in one launch; bounds the memory, whatever the number 
 BACKGROUND = (0.86, 0.89, 0.92, 1.0)
 VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo's default; group 3 is for collision shapes by convention
 SHADOW_LIGHT = 0.45  # share of a light that reaches its shadow
-EDGE = 16  # of 255: neighbouring pixels that differ by more are on two sides of an edge
+SLICES = 5  # of a shadow on its way down: each is bounded by a rectangle of its own
+EDGE = 20  # of 255: neighbouring pixels that differ by more are on two sides of an edge
 _PLACED = (
     "geom_xpos",
     "geom_xmat",
@@ -252,13 +253,12 @@ class _Lane:
             before = seen
             if moment:
                 out[moment] = out[moment - 1]
-            if first[window].size:
-                first[window] = self._cast_only(self._rays[window][:, :, 0])
+            if window.any():
+                first[window] = self._cast_only(self._rays[window, 0])
                 out[moment][window] = first[window]
-                edges = np.zeros(self._size, bool)
-                edges[window] = _edges(first)[window]
+                edges = _edges(first) & window
                 if samples > 1 and edges.any():
-                    others = self._cast_only(self._rays[edges][:, 1:])
+                    others = self._cast_only(self._rays[edges, 1:])
                     total = others.sum(axis=1, dtype=int) + first[edges]
                     out[moment][edges] = (total + samples // 2) // samples
 
@@ -335,32 +335,38 @@ class _Seen:
             shadows=model.light_castshadow.astype(bool) & shadows,
         )
 
-    def changed_since(self, before: _Seen | None, rays: Float[np.ndarray, "height width 3"]) -> tuple[slice, slice]:
-        """The rows and columns of the image outside which nothing can differ from the moment ``before``.
+    def changed_since(
+        self, before: _Seen | None, rays: Float[np.ndarray, "height width 3"]
+    ) -> Bool[np.ndarray, "height width"]:
+        """The pixels of the image outside which nothing can differ from the moment ``before``.
 
         What differs lies in the boxes of the geoms that moved, where they were and where they are, or in their
         shadows: between such a box and its projection, away from a light, onto a plane below everything.
         """
-        whole = (slice(None), slice(None))
+        whole = np.ones(rays.shape[:2], bool)
         if before is None or not (np.array_equal(self.eye, before.eye) and np.array_equal(self.lights, before.lights)):
             return whole
         moved = (self.pose != before.pose).any(axis=1)
-        if not moved.any():
-            return (slice(0), slice(0))
-        boxes = np.concatenate([self.corners[moved], before.corners[moved]]).reshape(-1, 3)
+        boxes = [*self.corners[moved], *before.corners[moved]]
         floor = min(self.corners[..., 2].min(), before.corners[..., 2].min())
-        points = [boxes]
+        parts = boxes.copy()
         for light, directional in zip(self.lights[self.shadows], self.directional[self.shadows], strict=True):
-            away = np.broadcast_to(light[3:], boxes.shape) if directional else boxes - light[:3]
-            if (away[:, 2] > -1e-3).any():  # lit from the side or from below: shadows without end
-                return whole
-            points.append(boxes + away * ((boxes[:, 2:] - floor) / -away[:, 2:]))
-        local = (np.concatenate(points) - self.eye[:3]) @ self.eye[3:].reshape(3, 3)
-        if (local[:, 2] > -1e-3).any():  # beside or behind the camera
-            return whole
-        slopes = local[:, :2] / -local[:, 2:]
+            for box in boxes:
+                away = np.broadcast_to(light[3:], box.shape) if directional else box - light[:3]
+                if (away[:, 2] > -1e-3).any():  # lit from the side or from below: a shadow without end
+                    return whole
+                heights = np.linspace(box[:, 2].min(), floor, SLICES + 1)
+                cuts = [box, *(box + away * ((box[:, 2:] - height) / -away[:, 2:]) for height in heights)]
+                parts += [np.concatenate(pair) for pair in itertools.pairwise(cuts)]
         across, down = (rays[0, :, 0] / -rays[0, :, 2]), (rays[:, 0, 1] / rays[:, 0, 2])
-        return _between(down, -slopes[:, 1]), _between(across, slopes[:, 0])
+        changed = np.zeros(rays.shape[:2], bool)
+        for points in parts:
+            local = (points - self.eye[:3]) @ self.eye[3:].reshape(3, 3)
+            if (local[:, 2] > -1e-3).any():  # beside or behind the camera
+                return whole
+            slopes = local[:, :2] / -local[:, 2:]
+            changed[_between(down, -slopes[:, 1]), _between(across, slopes[:, 0])] = True
+        return changed
 
 
 def _between(places: Float[np.ndarray, "pixel"], seen: Float[np.ndarray, "point"]) -> slice:
