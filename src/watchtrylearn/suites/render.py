@@ -86,7 +86,7 @@ class Renderer:
         threads: that cast rays; 0 for one per core.
         steady: the images are of one world, one moment after another: pixels in which nothing can have changed are
             taken from the image before, and only edges get more than one of their ``samples``. One thread casts them,
-            an order of magnitude faster.
+            several times as fast.
 
     Raises:
         WtlError: no such camera, no such field, or fields of different numbers of worlds.
