@@ -50,7 +50,7 @@ def test_what_the_text_says_holds(ran):
     assert by_hand == [a.episode.success for a in names["attempts"]]
     assert all(names["suite"].conflict(a.scene.task, 0, a.scene.seed) for a in names["attempts"])
     assert names["frames"].shape[0] == len(names["retrial"]) + 1
-    assert (folder / "retrial.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "retrial.jpg").read_bytes().startswith(b"\xff\xd8\xff")
     assert (folder / "retrial.mp4").read_bytes()[4:8] == b"ftyp"
 
 

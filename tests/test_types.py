@@ -8,6 +8,7 @@ import pytest
 
 from data_episodes import SPEC, make_episode
 from watchtrylearn.data.layout import Header
+from watchtrylearn.data.parquet import encode
 from watchtrylearn.data.records import data_columns, episodes_table, read_records, records_of
 from watchtrylearn.suites import make_suite
 
@@ -66,7 +67,7 @@ def test_records_of_before_the_difference_was_noted_still_read():
     episodes = [make_episode(n) for n in range(4)]
     header = Header("test", SPEC)
     table = episodes_table(records_of(episodes, 0, (0, 0)), data_columns(episodes, header, (0, 0), [0] * 4))
-    assert [r.terminated for r in read_records(table, 0, Path("new"))] == [e.terminated for e in episodes]
-    old = read_records(table.drop_columns("terminated"), 0, Path("old"))
+    assert [r.terminated for r in read_records(encode(table), 0, Path("new"))] == [e.terminated for e in episodes]
+    old = read_records(encode(table.drop_columns("terminated")), 0, Path("old"))
     assert [r.terminated for r in old] == [False] * 4
     assert [r.success for r in old] == [e.success for e in episodes]

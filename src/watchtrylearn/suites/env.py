@@ -7,7 +7,6 @@ Both show one task in ever new scenes. ``import watchtrylearn`` registers them; 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from jaxtyping import Bool, Float, UInt8
 from watchtrylearn.suites.scene import build
 from watchtrylearn.suites.tabletop import SPEC, Tabletop, find_task, library, row
 from watchtrylearn.suites.world import TabletopWorlds
-from watchtrylearn.types import Task, WtlError
+from watchtrylearn.types import MOST_STEPS, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.render import Renderer
@@ -170,8 +169,8 @@ class _Camera:
 
 
 def _worlds(task: Task, count: int, nthread: int, max_episode_steps: int | None) -> TabletopWorlds:
-    """Worlds of one task that cut an attempt off after so many steps; None or Gymnasium's -1: never."""
-    steps = sys.maxsize if max_episode_steps in (None, -1) else max_episode_steps
+    """Worlds of one task that cut an attempt off after so many steps; None or Gymnasium's -1: in practice never."""
+    steps = MOST_STEPS if max_episode_steps in (None, -1) else max_episode_steps
     if not isinstance(steps, int) or steps < 1:
         raise WtlError(f"max_episode_steps is a number from 1 on, not {max_episode_steps!r}")
     worlds = Tabletop(nthread).worlds([task] * count, range(count))
