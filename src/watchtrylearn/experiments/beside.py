@@ -26,6 +26,7 @@ from watchtrylearn.experiments.steps import timed
 from watchtrylearn.progress import Relayed
 from watchtrylearn.signals import Interrupted
 
+YIELDING = 3  # the first process's way is the longer one: where both want a core, it gets two thirds of it
 Verb = tuple[str, str]  # "learn", "try" or "evaluate", and the learner
 
 
@@ -37,13 +38,13 @@ def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
     its sentence.
     """
     order = {"directory": str(run.directory), "branch": branch, "skip_bad": run.skip_bad}
-    # in a session of its own: Ctrl-C reaches the first process alone, which passes it on once
+    # in a process group of its own: Ctrl-C reaches the first process alone, which passes it on once
     other = subprocess.Popen(
         [sys.executable, "-m", __name__, json.dumps(order)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        process_group=0,
     )
     failure: list[str] = []
     relay = threading.Thread(target=_relay, args=(run, other, failure), daemon=True)
@@ -93,6 +94,8 @@ _FAILED = "failed: "
 def _main(order: str) -> int:
     from watchtrylearn.experiments import main_job  # which starts this process
 
+    if hasattr(os, "nice"):
+        os.nice(YIELDING)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     given = json.loads(order)
     try:
