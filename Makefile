@@ -20,7 +20,7 @@ demo: $(READY) ## watch, try, learn: from nothing to a table and runs/demo/repor
 	@echo "for more: source $(VENV)/bin/activate, then wtl --help"
 
 test: check ## check, then all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: $(TOOLS) ## format, lint, types
 	$(BIN)/ruff format --check .
