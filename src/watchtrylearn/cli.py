@@ -74,7 +74,7 @@ def demo(
     """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
 
     Prints the table of methods and writes results.json and report.html into the run directory (runs/PRESET unless
-    told otherwise). Takes about ten minutes on two processor cores; stop it at any time, the same command continues.
+    told otherwise). Takes about six minutes on two processor cores; stop it at any time, the same command continues.
     With --pretrained it takes a minute: a few new tasks, a line for each scene, and the report.
     """
     if pretrained is not None:
