@@ -69,16 +69,20 @@ def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
 
 def _relay(run: Run, other: subprocess.Popen[str], failure: list[str]) -> None:
     """Shows the second process's progress, and keeps the sentence with which it failed."""
-    assert other.stdout is not None
+    lines = iter(other.stdout or ())
 
     def shown() -> Iterator[str]:
-        for line in other.stdout or ():
+        for line in lines:
             if line.startswith(_FAILED):
                 failure.append(line.removeprefix(_FAILED).strip())
             else:
                 yield line
 
-    run.display.show(shown())
+    try:
+        run.display.show(shown())
+    finally:
+        for _ in shown():  # whatever became of the display: nobody waits for a reader
+            pass
 
 
 def _died(status: int) -> str:
@@ -98,12 +102,14 @@ def _main(order: str) -> int:
         os.nice(YIELDING)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     given = json.loads(order)
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not come between the lines of JSON
     try:
-        directory, display = Path(given["directory"]), Relayed(sys.stdout)
+        directory, display = Path(given["directory"]), Relayed(told)
         with open_run(directory, None, display, given["skip_bad"], second=True) as run:
             main_job.carry_out(run, [(verb, name) for verb, name in given["branch"]])
     except WtlError as error:
-        print(f"{_FAILED}{error}", flush=True)
+        print(f"{_FAILED}{error}", file=told, flush=True)
         return int(getattr(error, "exit_status", 2))
     return 0
 
