@@ -27,7 +27,7 @@ check: $(TOOLS) ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY) ## overheads and speeds, as ratios measured in one run
+bench: $(READY) ## overheads and speeds, as ratios measured in one run (FULL=1: the whole main job too)
 	@for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
 
 clip: $(READY) ## docs/loop.webp, the picture that the README opens with

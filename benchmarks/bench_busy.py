@@ -84,7 +84,8 @@ def tests() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="the whole main job, once alone and once beside the load")
+    whole = "the whole main job, alone and beside the load, and all tests (also: make bench FULL=1)"
+    parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1", help=whole)
     options = parser.parse_args()
     alone: list[float] = []
     beside: list[float] = []

@@ -298,8 +298,10 @@ def is_free(folder: Path) -> bool:
         return False
 
 
-def test_two_processes_make_the_same_bits_as_one(tmp_path, capfd):
+def test_two_processes_make_the_same_bits_as_one(tmp_path, monkeypatch, capfd):
     one, both = tmp_path / "one", tmp_path / "two"
+    (tmp_path / "statistics.py").write_text("raise SystemExit('imported from the working directory')")
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["demo", "--preset", "debug", "--out", str(one), *ONE, "--set", *TINY]) == 0
     capfd.readouterr()
     assert cli.main(two(both, TINY)) == 0
@@ -338,6 +340,18 @@ def test_what_fails_in_the_second_process_is_said(tmp_path, capfd):
     assert "Traceback" not in error
     (tmp_path / "run" / "bc").unlink()
     assert cli.main(two(tmp_path / "run", TINY)) == 0
+
+
+@pytest.mark.parametrize("place", ["one_shot", "beside", "bc/checkpoints", "clips"])
+def test_a_link_in_a_run_is_not_followed(place, tmp_path, capsys):
+    inside, outside = tmp_path / "run" / place, tmp_path / "outside"
+    inside.parent.mkdir(parents=True)
+    outside.mkdir()
+    (outside / "holiday.jpg").write_text("mine")
+    inside.symlink_to(outside)
+    assert cli.main(two(tmp_path / "run", TINY)) == 2
+    assert f"{inside} is a symbolic link" in capsys.readouterr().err
+    assert [path.name for path in outside.iterdir()] == ["holiday.jpg"]
 
 
 def test_other_numbers_of_processes_are_refused(tmp_path, capsys):

@@ -200,12 +200,31 @@ def test_what_ended_before_the_worlds_raised_is_kept_and_the_rest_failed(caplog)
 
 def test_a_policy_that_raises_fails_what_is_running(caplog):
     class Tired(Straight):
-        def act(self, observation):
-            raise ValueError("no more")
+        acted = 0
 
-    episodes = rollout(Tired(lambda *_: 0, [1.0] * 3), SUITE.worlds(TASKS[:3], SEEDS))
-    assert [(e.diverged, len(e)) for e in episodes] == [(True, 1)] * 3
+        def act(self, observation):
+            self.acted += 1
+            if self.acted > self.enough:
+                raise ValueError("no more")
+            return super().act(observation)
+
+    policy = Tired(lambda *_: 0, [0.1] * 3)
+    policy.enough = 1
+    episodes = rollout(policy, SUITE.worlds(TASKS[:3], SEEDS))
+    assert [(e.diverged, len(e)) for e in episodes] == [(True, 2)] * 3
     assert "policy.act raised ValueError: no more" in caplog.text
+    policy.enough = 0  # in its very first action: nothing would be lost, and a table of failures would hide a mistake
+    with pytest.raises(ValueError, match="no more"):
+        rollout(policy, SUITE.worlds(TASKS[:3], SEEDS))
+
+
+def test_what_is_no_fault_of_an_attempt_is_no_failure():
+    class Full(PointWorlds):
+        def step(self, actions):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        rollout(to_the_left(3), Full(TASKS[:3], SEEDS))
 
 
 class Point(gymnasium.Env):
@@ -245,6 +264,19 @@ def test_where_worlds_are_apart_only_the_one_that_raised_fails(caplog):
             assert (episodes[i].success, len(episodes[i])) == (expected[i].success, len(expected[i]))
     assert f"the world raised OSError: a cable came off: {TASKS[1].name} in scene 2" in caplog.text
     assert all(isinstance(env, Point) for env in worlds.envs)
+
+
+def test_a_world_that_cannot_begin_fails_alone(caplog):
+    class Stuck(Point):
+        def reset(self, *, seed=None, options=None):
+            raise OSError("the drawer is locked")
+
+    kinds = [Point, Stuck, Point]
+    worlds = gymnasium.vector.SyncVectorEnv([lambda i=i: kinds[i](TASKS[i], i + 3) for i in range(3)])
+    worlds.tasks, worlds.seeds, worlds.episode_spec = TASKS[:3], [3, 4, 5], SPEC
+    episodes = rollout(to_the_left(3), worlds)
+    assert [e.diverged for e in episodes] == [False, True, False]
+    assert f"the world raised OSError: the drawer is locked: {TASKS[1].name} in scene 4" in caplog.text
 
 
 class Hanging(PointWorlds):
@@ -294,6 +326,7 @@ def test_a_person_who_thinks_is_no_hang():
 
 
 def test_ctrl_c_ends_an_attempt_between_two_steps():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background does not have
     steps = []
 
     def interrupt(running):
@@ -303,8 +336,11 @@ def test_ctrl_c_ends_an_attempt_between_two_steps():
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as from a terminal
             time.sleep(1.5)
 
-    with pytest.raises(KeyboardInterrupt):
-        rollout(to_the_left(3), SUITE.worlds(TASKS[:3], SEEDS), on_step=interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rollout(to_the_left(3), SUITE.worlds(TASKS[:3], SEEDS), on_step=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(steps) == 2
 
 
@@ -318,11 +354,12 @@ def test_errors_of_the_caller_reach_the_caller():
 
 
 def test_a_policy_finds_the_callers_torch_mode_and_context():
-    modes = []
+    modes, threads = [], []
 
     class Asking(Straight):
         def act(self, observation):
             modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), np.geterr()["divide"]))
+            threads.append(torch.get_num_threads())
             return super().act(observation)
 
     policy = Asking(lambda *_: 0, [1.0])
@@ -333,6 +370,11 @@ def test_a_policy_finds_the_callers_torch_mode_and_context():
     rollout(policy, SUITE.worlds(TASKS[:1], [1]))
     assert {modes[0], modes[-1]} == {(False, False, "raise"), (True, False, "warn")}
     assert (False, True, "warn") in modes
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    rollout(policy, SUITE.worlds(TASKS[:1], [1]))
+    torch.set_num_threads(before)
+    assert (threads[0], threads[-1]) == (before, before + 1)
 
 
 def test_an_evaluation_goes_on_after_worlds_that_broke_down():

@@ -183,7 +183,8 @@ def directory_lock(path: str | Path, wait: float = 0.0) -> Iterator[None]:
 
     The kernel drops the lock when its holder ends, however it ends, so a stale lock cannot exist; the pid,
     host and start time in the lock file only serve the message. The directory is created if missing, and
-    what dead writers left half-written in it is removed.
+    what dead writers left half-written in it is removed. One that holds a symbolic link, however deep, is refused: who
+    writes into it would write somewhere else.
     """
     path = Path(path)
     # never filelock's "soft" lock, a file that outlives its holder; neither of these follows a link
@@ -199,10 +200,27 @@ def directory_lock(path: str | Path, wait: float = 0.0) -> Iterator[None]:
         cause = f"{LOCK} is a symbolic link, which is not followed" if link else error.strerror or error
         raise WtlError(f"cannot lock {path}: {cause}") from error
     try:
+        _refuse_links(path)
         remove_leftovers(path)
         yield
     finally:
         lock.release()  # the file stays, since unlinking it would race with a newcomer
+
+
+def _refuse_links(root: Path) -> None:
+    try:
+        folders = [os.fspath(root)]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise WtlError(
+                            f"refusing to work in {root}: {entry.path} is a symbolic link, which leads outside"
+                        )
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+    except OSError as error:
+        raise WtlError(f"cannot look into {root}: {error.strerror or error}") from error
 
 
 def _sign(handle: int) -> None:

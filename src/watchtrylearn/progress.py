@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -40,7 +41,7 @@ class PipedConsole(Console):
         self.quiet = True
         if not (self.stderr and callable(signal.getsignal(signal.SIGTERM))):
             raise BrokenPipeError
-        signal.raise_signal(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # which wakes the main thread, whichever thread was writing
 
 
 @runtime_checkable

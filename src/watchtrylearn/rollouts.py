@@ -20,6 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.utils import create_zero_array
 from jaxtyping import Bool, Float, Float32
 
 from watchtrylearn.ops.random import generator
@@ -145,9 +146,11 @@ class _Run:
             call = "worlds.step"
             self.calling = step, call
             following, reward, terminated, truncated, info = self.worlds.step(sent.copy())
-        except WtlError:
+        except (WtlError, MemoryError):
             raise
         except Exception as error:
+            if step == 0 and call == "policy.act":  # nothing is lost yet, and it would be the same in every world
+                raise
             self.break_off(RAISED, f"{call} raised {_told(error)}", error)
             return
         with self.lock:
@@ -220,9 +223,11 @@ def _watch(run: _Run, rngs: Sequence[np.random.Generator], limit: float) -> None
     """``run.go`` in a thread, which is left behind if one call takes longer than ``limit`` seconds."""
     done, failed, worker = threading.Event(), [], _worker()
     context, grad, inference = contextvars.copy_context(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    threads = torch.get_num_threads()  # all of these are properties of the calling thread
 
     def work() -> None:
         try:
+            torch.set_num_threads(threads)
             with torch.inference_mode(inference), torch.set_grad_enabled(grad):
                 context.run(run.go, rngs)
         except BaseException as error:
@@ -284,10 +289,12 @@ class _Guard(gymnasium.Wrapper):
             try:
                 self.seen, info = self.env.reset(seed=seed, options=options)
                 return self.seen, info
+            except MemoryError:
+                raise
             except Exception as error:
-                if self.seen is None:  # there was no attempt yet
-                    raise
                 self.error = error
+                if self.seen is None:  # an attempt that sees nothing, and ends at its first step
+                    self.seen = create_zero_array(self.observation_space)
         return self.seen, {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -295,7 +302,7 @@ class _Guard(gymnasium.Wrapper):
             try:
                 self.seen, reward, terminated, truncated, info = self.env.step(action)
                 return self.seen, reward, terminated, truncated, info
-            except WtlError:
+            except (WtlError, MemoryError):
                 raise
             except Exception as error:
                 self.error = error

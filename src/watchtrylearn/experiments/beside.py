@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.markup import escape
+
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.steps import timed
@@ -38,9 +40,10 @@ def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
     its sentence.
     """
     order = {"directory": str(run.directory), "branch": branch, "skip_bad": run.skip_bad}
+    # -P: what lies in the working directory is not imported, as it is not by the command ``wtl``
     # in a process group of its own: Ctrl-C reaches the first process alone, which passes it on once
     other = subprocess.Popen(
-        [sys.executable, "-m", __name__, json.dumps(order)],
+        [sys.executable, "-P", "-m", __name__, json.dumps(order)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -75,6 +78,7 @@ def _relay(run: Run, other: subprocess.Popen[str], failure: list[str]) -> None:
         for line in lines:
             if line.startswith(_FAILED):
                 failure.append(line.removeprefix(_FAILED).strip())
+                run.display.say(escape(f"the second process failed: {failure[0]}"))
             else:
                 yield line
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from watchtrylearn import suites
 from watchtrylearn.experiments.run import Run
-from watchtrylearn.files import read_bytes, write_atomic
+from watchtrylearn.files import contained, read_bytes, write_atomic
 from watchtrylearn.gallery import Card, Pick, card, pick_gallery
 from watchtrylearn.progress import Advance
 from watchtrylearn.protocol import Attempt
@@ -20,6 +21,7 @@ from watchtrylearn.types import WtlError
 CLIPS = "clips"  # RUN/clips/DIGEST-0.mp4 and .jpg, -1, -2: demonstration, trial and retrial of one scene
 LIMIT = 16 * 2**20  # bytes; a larger clip is not one of ours
 MEDIA = ("mp4", "jpg")
+OURS = re.compile(r"[0-9a-f]{32}-[0-2]\.(mp4|jpg)")  # whatever else is there is somebody's own
 
 
 def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
@@ -40,8 +42,8 @@ def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
             for name in missing:
                 _film(run.suite, picks[name], _paths(run, name), advance)
     kept = {path for name in picks for clip in _paths(run, name) for path in clip}
-    for path in (run.directory / CLIPS).glob("*.*"):
-        if path not in kept and path.suffix[1:] in MEDIA:  # of attempts, or by a camera, that are no more
+    for path in contained(run.directory, CLIPS).glob("*.*"):
+        if path not in kept and OURS.fullmatch(path.name):  # of attempts, or by a camera, that are no more
             path.unlink()
     return [card(pick, [_read(clip) for clip in _paths(run, name)]) for name, pick in picks.items()]
 
@@ -62,7 +64,7 @@ def _digest(pick: Pick) -> str:
 def _paths(run: Run, name: str) -> list[tuple[Path, Path]]:
     """The MP4 and the JPEG of demonstration, trial and retrial."""
     mp4, jpg = MEDIA
-    folder = run.directory / CLIPS
+    folder = contained(run.directory, CLIPS)
     return [(folder / f"{name}-{clip}.{mp4}", folder / f"{name}-{clip}.{jpg}") for clip in range(3)]
 
 
