@@ -20,7 +20,7 @@ import pytest
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
 from watchtrylearn import files
-from watchtrylearn.data import layout
+from watchtrylearn.data import adopt, layout
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
 from watchtrylearn.files import read_typed, write_json
@@ -603,8 +603,49 @@ def test_what_lerobot_appended_is_adopted_where_it_is_sound(path: Path, caplog: 
     assert found[12].task == added[0].task  # known by its sentence
     assert {found[13].task, found[14].task} == {found[13].task}
     assert len({e.seed for e in found[12:]} | {e.seed for e in found}) == 15
-    assert len(list((path / layout.QUARANTINE).iterdir())) == 2
+    (aside,) = (path / layout.QUARANTINE).iterdir()
+    assert len(list(aside.rglob("*.parquet"))) == 2
     assert rebuild_index(path) == 15
+
+
+def test_an_interrupted_adoption_loses_nothing_and_stores_nothing_twice(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(path)
+    added = [replace(make_episode(i), kind="demo") for i in (20, 21, 22)]
+    append_as_lerobot(path, added, ["fold", "fold", "stack"])
+    monkeypatch.setattr(adopt, "BATCH", 2)
+    move = os.replace
+    interrupted = 0
+    for allowed in range(30):
+        work, left = tmp_path / str(allowed), [allowed]
+        shutil.copytree(path, work)
+
+        def full(source: Path, target: Path, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+            move(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            try:
+                rebuild_index(work)
+            except WtlError as error:
+                assert "No space left" in str(error)
+                interrupted += 1
+        if left[0] < 0 and (work / layout.JOURNAL).exists():
+            assert verify(work)
+            with pytest.raises(WtlError, match="wtl data verify --rebuild"):
+                EpisodeStore.open(work)
+        assert rebuild_index(work) == 15
+        assert verify(work) == []
+        found = EpisodeStore.open(work).read()
+        assert all(np.array_equal(a.action, b.action) for a, b in zip(found[12:], added, strict=True))
+        assert [e.task.sentence for e in found[12:]] == ["fold", "fold", "stack"]
+        if left[0] >= 0:
+            break
+    assert 10 < interrupted == allowed
 
 
 def test_a_lost_checksum_is_made_again(path: Path) -> None:

@@ -119,7 +119,12 @@ class EpisodeStore:
             raise WtlError(f"the dataset {path} does not fit: " + "; ".join(found))
         store = EpisodeStore(path, header, [], [])
         store.skip_bad = skip_bad
-        store._load(skip_bad)
+        store.load(skip_bad)
+        if os.path.lexists(contained(path, layout.JOURNAL)):
+            text = (
+                f"{path} is being adopted, or that was interrupted; `wtl data verify --rebuild {path}` goes on with it"
+            )
+            store._skip(WtlError(text))
         if not store.skipped and store._needs_repair():
             with contextlib.suppress(WtlError), directory_lock(path):  # if busy or read-only, another time
                 store._recover()
@@ -220,11 +225,12 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def append(self, episodes: Sequence[Episode]) -> list[int]:
+    def append(self, episodes: Sequence[Episode], locked: bool = False) -> list[int]:
         """Store ``episodes`` as one batch and return their numbers; they are durable when this returns.
 
         Those that are not sound are not stored, all others are; then ``Refused`` (a ``WtlError``) names task, scene,
-        field and step of each. Waits for another process that is appending. Batches of a few hundred are fastest.
+        field and step of each. Waits for another process that is appending, unless the caller has ``locked`` the
+        dataset. Batches of a few hundred are fastest.
         """
         found = [problems(episode, self.header) for episode in episodes]
         sound = [episode for episode, wrong in zip(episodes, found, strict=True) if not wrong]
@@ -232,8 +238,8 @@ class EpisodeStore:
         if self.skipped:
             raise WtlError(f"nothing can be added to a dataset with broken files: {self.skipped[0]}")
         if sound:
-            with directory_lock(self.path, PATIENCE):
-                self._load(skip_bad=False)  # another process may have appended
+            with contextlib.nullcontext() if locked else directory_lock(self.path, PATIENCE):
+                self.load()  # another process may have appended
                 self._recover()
                 new = self._write(sound)
             self.records += new
@@ -271,7 +277,7 @@ class EpisodeStore:
     def rebuild(self) -> None:
         """Write the derived files anew from the episodes, whatever they say."""
         with directory_lock(self.path, PATIENCE):
-            self._load(skip_bad=False)
+            self.load()
             self._recover()
             index.write_index(self.path, self.header, self.records)
 
@@ -308,7 +314,7 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------ recovery
 
-    def _load(self, skip_bad: bool) -> None:
+    def load(self, skip_bad: bool = False) -> None:
         """Read the records of the files not yet known."""
         files = numbers_in(self.path, EPISODES_PATH)
         if skip_bad:

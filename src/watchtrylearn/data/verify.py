@@ -59,6 +59,8 @@ def _problems(root: Path, header: Header) -> list[Problem]:
     found: list[Problem] = []
     records = _all_records(root, found)
     found += _gaps(root, records)
+    if os.path.lexists(contained(root, layout.JOURNAL)):
+        found.append(Problem(layout.ADOPTING, "episodes of another program wait in it; --rebuild adopts them"))
     tasks = index.sentences(records)
     for file, group in groupby(records, key=lambda record: record.file):
         found += _data_problems(root, header, file, list(group), tasks)
