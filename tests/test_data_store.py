@@ -616,8 +616,7 @@ def test_an_interrupted_adoption_loses_nothing_and_stores_nothing_twice(
     append_as_lerobot(path, added, ["fold", "fold", "stack"])
     monkeypatch.setattr(adopt, "BATCH", 2)
     move = os.replace
-    interrupted = 0
-    for allowed in range(30):
+    for allowed in (0, 1, 2, 5, 7, 9):  # the journal, their files, two batches of ours, the end
         work, left = tmp_path / str(allowed), [allowed]
         shutil.copytree(path, work)
 
@@ -629,23 +628,16 @@ def test_an_interrupted_adoption_loses_nothing_and_stores_nothing_twice(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", full)
-            try:
+            with pytest.raises(WtlError, match="No space left"):
                 rebuild_index(work)
-            except WtlError as error:
-                assert "No space left" in str(error)
-                interrupted += 1
-        if left[0] < 0 and (work / layout.JOURNAL).exists():
-            assert verify(work)
-            with pytest.raises(WtlError, match="wtl data verify --rebuild"):
-                EpisodeStore.open(work)
+        assert verify(work)
+        with pytest.raises(WtlError, match=r"wtl data verify --rebuild|has no checksum"):
+            EpisodeStore.open(work)
         assert rebuild_index(work) == 15
         assert verify(work) == []
-        found = EpisodeStore.open(work).read()
-        assert all(np.array_equal(a.action, b.action) for a, b in zip(found[12:], added, strict=True))
-        assert [e.task.sentence for e in found[12:]] == ["fold", "fold", "stack"]
-        if left[0] >= 0:
-            break
-    assert 10 < interrupted == allowed
+        found = EpisodeStore.open(work).read()[12:]
+        assert all(np.array_equal(a.action, b.action) for a, b in zip(found, added, strict=True))
+        assert [e.task.sentence for e in found] == ["fold", "fold", "stack"]
 
 
 def test_a_lost_checksum_is_made_again(path: Path) -> None:
