@@ -20,7 +20,8 @@ import pytest
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
 from watchtrylearn import files
-from watchtrylearn.data import adopt, layout
+from watchtrylearn.data import adopt, layout, parquet
+from watchtrylearn.data import store as store_module
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
 from watchtrylearn.files import read_typed, write_json
@@ -410,6 +411,52 @@ def test_a_full_disk_while_appending(path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(EpisodeStore.open(path)) == 4
     with store:
         assert store.append([make_episode(4)]) == [4]
+    assert verify(path) == []
+
+
+def test_what_was_appended_can_be_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are mostly zero take much less on the disk than in memory, and each batch may."""
+    monkeypatch.setattr(parquet, "FREE", 2**20)
+    monkeypatch.setattr(store_module, "FREE", 2**20)
+    monkeypatch.setattr(parquet, "UNFOLDING", 1)
+    monkeypatch.setattr(store_module, "UNFOLDING", 1)
+    wide = channel(*(f"n{i}" for i in range(1000)))
+    spec = Spec(10, 250, {"state": channel("x"), "rest": wide}, channel("dx"))
+    zero = {"state": np.zeros((250, 1), np.float32), "rest": np.zeros((250, 1000), np.float32)}
+    one = Episode(make_task(0), "demo", 0, zero, zero["state"], zero["state"][:, 0], True)
+    store = EpisodeStore.create(path, spec)
+    for begin in range(3):
+        assert store.append([replace(one, seed=begin)]) == [begin]
+    assert len(EpisodeStore.open(path).read()) == 3
+    with pytest.raises(WtlError, match=r"refusing to read .*store fewer episodes at once"):
+        store.append([one, one])
+    assert len(EpisodeStore.open(path).read()) == 3
+
+
+def test_a_batch_too_large_to_be_read_back_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, batches=1)
+    store = EpisodeStore.open(path)
+    monkeypatch.setattr(store_module, "FILE_LIMIT", 2000)
+    with pytest.raises(
+        WtlError, match=r"refusing to write .*file-001\.parquet: \d+ bytes, more than 2000; store fewer"
+    ):
+        store.append([make_episode(4)])
+    assert not (path / layout.numbered(layout.DATA_PATH, 1)).exists()
+
+
+def test_a_repair_knows_what_was_appended_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, batches=1)
+    other = EpisodeStore.open(path)
+    (path / layout.INFO).unlink()
+    needs_repair = EpisodeStore._needs_repair
+
+    def meanwhile(self: EpisodeStore) -> bool:
+        other.append([make_episode(4)])
+        return needs_repair(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStore, "_needs_repair", meanwhile)
+        assert len(EpisodeStore.open(path)) == 5
     assert verify(path) == []
 
 

@@ -37,7 +37,15 @@ from watchtrylearn.data.records import (
     records_of,
 )
 from watchtrylearn.data.soundness import problems
-from watchtrylearn.files import contained, directory_lock, leftovers, remove_leftovers, write_atomic, write_json
+from watchtrylearn.files import (
+    FILE_LIMIT,
+    contained,
+    directory_lock,
+    leftovers,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+)
 from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
 
 _log = logging.getLogger(__name__)
@@ -127,6 +135,7 @@ class EpisodeStore:
             store._skip(WtlError(text))
         if not store.skipped and store._needs_repair():
             with contextlib.suppress(WtlError), directory_lock(path):  # if busy or read-only, another time
+                store.load()  # another process may have appended
                 store._recover()
                 index.write_index(path, header, store.records)
         return store
@@ -302,7 +311,11 @@ class EpisodeStore:
         data, rows = encode(data_table(columns)), encode(episodes_table(records, columns))
         checksums = Checksums(Checksum.of(data), Checksum.of(rows))
         data_path, episodes_path = self._path(DATA_PATH, file), self._path(EPISODES_PATH, file)
-        read_columns(data, self.header, data_path)  # what could not be read back is not written
+        for path, content in ((data_path, data), (episodes_path, rows)):  # what could not be read back is not written
+            if len(content) > FILE_LIMIT:
+                size = f"{len(content)} bytes, more than {FILE_LIMIT}"
+                raise WtlError(f"refusing to write {path}: {size}; store fewer episodes at once")
+        read_columns(data, self.header, data_path)
         read_records(rows, file, episodes_path)
         write_atomic(data_path, data)
         write_json(
@@ -409,9 +422,10 @@ def _gaps(root: Path, files: Sequence[int]) -> list[str]:
 
 
 def _require_plausible(root: Path, header: Header, records: Sequence[Record], sums: Mapping[int, Checksums]) -> None:
-    """Refuses a dataset of which reading everything would take much more memory than disk."""
+    """Refuses a dataset of which reading everything would take much more memory than disk: more than its files may
+    take one by one (see ``parquet``), so that what ``append`` could read back is never refused here."""
     numbers = sum(entry["shape"][0] for entry in layout.features(header).values())
     memory = 4 * numbers * sum(record.length for record in records)
     disk = sum(each.data.bytes for each in sums.values())
-    if memory > FREE + UNFOLDING * disk:
+    if memory > FREE * len(sums) + UNFOLDING * disk:
         raise WtlError(f"refusing to read {root}: {disk} bytes of data claim to hold {memory}")
