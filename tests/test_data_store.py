@@ -713,6 +713,26 @@ def test_derived_files_are_never_trusted(path: Path, file: str, damage: str) -> 
     assert verify(path) == []
 
 
+def test_wide_episodes_have_room_in_the_derived_files(path: Path) -> None:
+    rng, size = generator("wide"), 9000
+    names = [f"number {i}" for i in range(size)]
+    spec = Spec(10, 2, {"state": channel(*names), "environment_state": channel(*names)}, channel("dx"))
+    state = rng.uniform(-1, 1, (2, size)).astype(np.float32)
+    one = np.zeros((2, 1), np.float32)
+    with EpisodeStore.create(path, spec) as store:
+        wide = {"state": state, "environment_state": state}
+        store.append([Episode(make_task(0), "demo", 0, wide, one, one[:, 0], True)])
+    assert (path / layout.STATS).stat().st_size > files.JSON_LIMIT
+    assert verify(path) == []
+
+
+def test_a_spec_too_wide_to_be_read_back_is_refused_before_anything_is_written(path: Path) -> None:
+    names = [f"number {i} " + "x" * 300 for i in range(9000)]
+    with pytest.raises(WtlError, match=r"cannot write .*watchtrylearn\.json: \d+ bytes, more than"):
+        EpisodeStore.create(path, Spec(10, 2, {"state": channel(*names), "more": channel(*names)}, channel("dx")))
+    assert not EpisodeStore.exists(path)
+
+
 def test_counters_that_lie_are_reported_and_put_right(path: Path) -> None:
     fill(path)
     info = read_typed(path / layout.INFO, dict)
