@@ -270,11 +270,11 @@ def copy_model(source: str | Path, target: str | Path) -> None:
 
     Raises ``WtlError`` if ``target`` holds another one.
     """
-    meta, there = read_bytes(Path(source) / _MODEL_STATE), Path(target) / _MODEL_STATE
+    meta, there = read_bytes(Path(source) / _MODEL_STATE, _MODEL_LIMIT), Path(target) / _MODEL_STATE
     if not there.exists():
         write_atomic(Path(target) / _MODEL_TENSORS, read_bytes(Path(source) / _MODEL_TENSORS, _TENSORS_LIMIT))
         write_atomic(there, meta)
-    elif read_bytes(there) != meta:
+    elif read_bytes(there, _MODEL_LIMIT) != meta:
         raise WtlError(f"{target} holds another model than {source}; choose another directory")
 
 
