@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from data_episodes import SPEC, make_episode, same
 from watchtrylearn import cli
 from watchtrylearn.data import layout, parquet
 from watchtrylearn.data.layout import Checksum
+from watchtrylearn.data.lerobot_info import read_info, vectors
 from watchtrylearn.data.pages import require_honest
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.data.verify import verify
@@ -401,6 +403,21 @@ def test_a_big_json_file_is_not_built(dataset: Path) -> None:
     with pytest.raises(WtlError, match=rf"refusing to read .*: {(dataset / SUMS).stat().st_size} bytes, more than"):
         EpisodeStore.open(dataset)
     assert len(EpisodeStore.open(dataset, skip_bad=True)) == 2
+
+
+def test_what_a_description_calls_names_is_bounded(dataset: Path) -> None:
+    info = json.loads((dataset / layout.INFO).read_text())
+    info["features"]["action"]["names"] = "PLACE"
+    for names, fits in (("[" + "[]," * 2**20 + "0]", True), ("[" + "[]," * 2**21 + "0]", False)):
+        (dataset / layout.INFO).write_text(json.dumps(info).replace('"PLACE"', names))
+        tracemalloc.start()
+        if fits:
+            assert vectors(read_info(dataset).features, dataset)[0]["action"] == ("action_0", "action_1")
+        else:
+            with pytest.raises(WtlError, match=r"refusing to read .*info\.json: \d+ bytes, more than"):
+                read_info(dataset)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("next.done", pa.int64()), ("action", pa.list_(pa.float32(), 3))])

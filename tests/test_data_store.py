@@ -20,7 +20,8 @@ import pytest
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
 from watchtrylearn import files
-from watchtrylearn.data import layout
+from watchtrylearn.data import adopt, layout, parquet
+from watchtrylearn.data import store as store_module
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
 from watchtrylearn.files import read_typed, write_json
@@ -413,6 +414,52 @@ def test_a_full_disk_while_appending(path: Path, monkeypatch: pytest.MonkeyPatch
     assert verify(path) == []
 
 
+def test_what_was_appended_can_be_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are mostly zero take much less on the disk than in memory, and each batch may."""
+    monkeypatch.setattr(parquet, "FREE", 2**20)
+    monkeypatch.setattr(store_module, "FREE", 2**20)
+    monkeypatch.setattr(parquet, "UNFOLDING", 1)
+    monkeypatch.setattr(store_module, "UNFOLDING", 1)
+    wide = channel(*(f"n{i}" for i in range(1000)))
+    spec = Spec(10, 250, {"state": channel("x"), "rest": wide}, channel("dx"))
+    zero = {"state": np.zeros((250, 1), np.float32), "rest": np.zeros((250, 1000), np.float32)}
+    one = Episode(make_task(0), "demo", 0, zero, zero["state"], zero["state"][:, 0], True)
+    store = EpisodeStore.create(path, spec)
+    for begin in range(3):
+        assert store.append([replace(one, seed=begin)]) == [begin]
+    assert len(EpisodeStore.open(path).read()) == 3
+    with pytest.raises(WtlError, match=r"refusing to read .*store fewer episodes at once"):
+        store.append([one, one])
+    assert len(EpisodeStore.open(path).read()) == 3
+
+
+def test_a_batch_too_large_to_be_read_back_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, batches=1)
+    store = EpisodeStore.open(path)
+    monkeypatch.setattr(store_module, "FILE_LIMIT", 2000)
+    with pytest.raises(
+        WtlError, match=r"refusing to write .*file-001\.parquet: \d+ bytes, more than 2000; store fewer"
+    ):
+        store.append([make_episode(4)])
+    assert not (path / layout.numbered(layout.DATA_PATH, 1)).exists()
+
+
+def test_a_repair_knows_what_was_appended_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(path, batches=1)
+    other = EpisodeStore.open(path)
+    (path / layout.INFO).unlink()
+    needs_repair = EpisodeStore._needs_repair
+
+    def meanwhile(self: EpisodeStore) -> bool:
+        other.append([make_episode(4)])
+        return needs_repair(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStore, "_needs_repair", meanwhile)
+        assert len(EpisodeStore.open(path)) == 5
+    assert verify(path) == []
+
+
 # ---------------------------------------------------------------------------------------------- corruption
 
 
@@ -603,8 +650,41 @@ def test_what_lerobot_appended_is_adopted_where_it_is_sound(path: Path, caplog: 
     assert found[12].task == added[0].task  # known by its sentence
     assert {found[13].task, found[14].task} == {found[13].task}
     assert len({e.seed for e in found[12:]} | {e.seed for e in found}) == 15
-    assert len(list((path / layout.QUARANTINE).iterdir())) == 2
+    (aside,) = (path / layout.QUARANTINE).iterdir()
+    assert len(list(aside.rglob("*.parquet"))) == 2
     assert rebuild_index(path) == 15
+
+
+def test_an_interrupted_adoption_loses_nothing_and_stores_nothing_twice(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(path)
+    added = [replace(make_episode(i), kind="demo") for i in (20, 21, 22)]
+    append_as_lerobot(path, added, ["fold", "fold", "stack"])
+    monkeypatch.setattr(adopt, "BATCH", 2)
+    move = os.replace
+    for allowed in (0, 1, 2, 5, 7, 9):  # the journal, their files, two batches of ours, the end
+        work, left = tmp_path / str(allowed), [allowed]
+        shutil.copytree(path, work)
+
+        def full(source: Path, target: Path, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+            move(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(WtlError, match="No space left"):
+                rebuild_index(work)
+        assert verify(work)
+        with pytest.raises(WtlError, match=r"wtl data verify --rebuild|has no checksum"):
+            EpisodeStore.open(work)
+        assert rebuild_index(work) == 15
+        assert verify(work) == []
+        found = EpisodeStore.open(work).read()[12:]
+        assert all(np.array_equal(a.action, b.action) for a, b in zip(found, added, strict=True))
+        assert [e.task.sentence for e in found] == ["fold", "fold", "stack"]
 
 
 def test_a_lost_checksum_is_made_again(path: Path) -> None:
@@ -631,6 +711,26 @@ def test_derived_files_are_never_trusted(path: Path, file: str, damage: str) -> 
     assert rebuild_index(path) == len(episodes)
     assert right == {name: (path / name).read_bytes() for name in right}
     assert verify(path) == []
+
+
+def test_wide_episodes_have_room_in_the_derived_files(path: Path) -> None:
+    rng, size = generator("wide"), 9000
+    names = [f"number {i}" for i in range(size)]
+    spec = Spec(10, 2, {"state": channel(*names), "environment_state": channel(*names)}, channel("dx"))
+    state = rng.uniform(-1, 1, (2, size)).astype(np.float32)
+    one = np.zeros((2, 1), np.float32)
+    with EpisodeStore.create(path, spec) as store:
+        wide = {"state": state, "environment_state": state}
+        store.append([Episode(make_task(0), "demo", 0, wide, one, one[:, 0], True)])
+    assert (path / layout.STATS).stat().st_size > files.JSON_LIMIT
+    assert verify(path) == []
+
+
+def test_a_spec_too_wide_to_be_read_back_is_refused_before_anything_is_written(path: Path) -> None:
+    names = [f"number {i} " + "x" * 300 for i in range(9000)]
+    with pytest.raises(WtlError, match=r"cannot write .*watchtrylearn\.json: \d+ bytes, more than"):
+        EpisodeStore.create(path, Spec(10, 2, {"state": channel(*names), "more": channel(*names)}, channel("dx")))
+    assert not EpisodeStore.exists(path)
 
 
 def test_counters_that_lie_are_reported_and_put_right(path: Path) -> None:

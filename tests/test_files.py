@@ -85,6 +85,8 @@ def test_unwritable_and_unreadable(tmp_path: Path) -> None:
         read_bytes(tmp_path / "long", limit=3)
     with pytest.raises(WtlError, match=r"not\.json: Out of range"):
         write_json(tmp_path / "not.json", float("nan"))
+    with pytest.raises(WtlError, match=r"cannot write .*not\.json: 9 bytes, more than 8"):
+        write_json(tmp_path / "not.json", "é", limit=8)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": }', b"\xff\xfe\x00", b"[" * 100_000])

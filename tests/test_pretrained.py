@@ -212,6 +212,15 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing_behind(here, capsys, com
     assert list(here.iterdir()) == []
 
 
+def test_an_installation_made_of_links_is_read(monkeypatch, tmp_path):
+    """As uv's ``--link-mode symlink``, Nix and Bazel install it; in other folders, links are refused."""
+    shutil.copytree(FOLDER, tmp_path / "pretrained", copy_function=lambda source, to: Path(to).symlink_to(source))
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "pretrained")
+    assert wtl.load(wtl.pretrained("wtl-state") / "one_shot")
+    with pytest.raises(wtl.WtlError, match="is a symbolic link"):
+        wtl.load(tmp_path / "pretrained" / "wtl-state" / "one_shot")
+
+
 def test_an_installation_without_weights_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "FOLDER", tmp_path)
     with pytest.raises(wtl.WtlError, match="comes with none"):

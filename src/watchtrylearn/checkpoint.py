@@ -43,6 +43,7 @@ _MODEL_TENSORS, _MODEL_STATE = "model.safetensors", "model.json"
 _FOLDER = re.compile(r"^step-(\d{8,})$")
 _LEFTOVER = re.compile(r"^\.step-\d{8,}\.(new|old)\.tmp$")
 _TENSORS_LIMIT = 4 * 2**30  # bytes; four times what a learner may have (``learners.MOST_NUMBERS``), and room
+_MODEL_LIMIT = 2 * JSON_LIMIT  # bytes; of any dataset whose header could be written the spec has room, and the rest
 _HEADER_LIMIT = 4 * 2**20  # bytes; a header of 100,000 invented tensors takes longer to parse than to refuse
 
 Tensors = Mapping[str, torch.Tensor]
@@ -240,7 +241,7 @@ def save_model(directory: str | Path, tensors: Tensors, meta: Mapping[str, Any])
     body = {"schema": SCHEMA, **meta, "versions": versions(), "tensors_sha256": _sha(content)}
     (directory / _MODEL_STATE).unlink(missing_ok=True)
     write_atomic(directory / _MODEL_TENSORS, content)
-    write_json(directory / _MODEL_STATE, {**body, "sha256": _sha(canonical_json(body).encode())})
+    write_json(directory / _MODEL_STATE, {**body, "sha256": _sha(canonical_json(body).encode())}, _MODEL_LIMIT)
 
 
 def load_model(path: str | Path) -> tuple[Model, dict[str, torch.Tensor]]:
@@ -251,7 +252,7 @@ def load_model(path: str | Path) -> tuple[Model, dict[str, torch.Tensor]]:
     file = Path(path) / _MODEL_STATE
     if not file.exists():
         raise WtlError(f"there is no trained model in {path}: {_MODEL_STATE} is missing")
-    content = read_bytes(file, JSON_LIMIT)
+    content = read_bytes(file, _MODEL_LIMIT)
     seal = parse_typed(content, _Sealed, str(file))
     _require_schema(seal.schema, file)
     body = parse_typed(content, dict[str, Any], str(file))
@@ -269,11 +270,11 @@ def copy_model(source: str | Path, target: str | Path) -> None:
 
     Raises ``WtlError`` if ``target`` holds another one.
     """
-    meta, there = read_bytes(Path(source) / _MODEL_STATE), Path(target) / _MODEL_STATE
+    meta, there = read_bytes(Path(source) / _MODEL_STATE, _MODEL_LIMIT), Path(target) / _MODEL_STATE
     if not there.exists():
         write_atomic(Path(target) / _MODEL_TENSORS, read_bytes(Path(source) / _MODEL_TENSORS, _TENSORS_LIMIT))
         write_atomic(there, meta)
-    elif read_bytes(there) != meta:
+    elif read_bytes(there, _MODEL_LIMIT) != meta:
         raise WtlError(f"{target} holds another model than {source}; choose another directory")
 
 

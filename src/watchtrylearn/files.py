@@ -90,13 +90,16 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are not JSON and are refused."""
+def write_json(path: str | Path, value: Any, limit: int = JSON_LIMIT) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are not JSON and are refused, and so is what
+    takes more than ``limit`` bytes, which ``read_typed`` would refuse."""
     try:
-        text = json.dumps(value, indent=2, allow_nan=False)
+        text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise WtlError(f"cannot write {path}: {error}") from error
-    write_atomic(path, text + "\n")
+    if len(text) > limit:  # characters are bytes: all of them are ASCII
+        raise WtlError(f"cannot write {path}: {len(text)} bytes, more than {limit}, which would not be read")
+    write_atomic(path, text)
 
 
 # ------------------------------------------------------------------------------------------------- reading

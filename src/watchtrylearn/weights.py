@@ -18,7 +18,14 @@ def pretrained(name: str) -> Path:
     """
     known = sorted(path.parent.name for path in FOLDER.glob(f"*/{RESULTS}"))
     if name in known:
-        return FOLDER / name
+        return _real(FOLDER / name)
     if not known:
         raise WtlError(f"there are no pretrained weights {name!r}: this installation comes with none")
     raise WtlError(f"there are no pretrained weights {name!r}; {suggestion(name, known)}")
+
+
+def _real(folder: Path) -> Path:
+    """Where the files of a folder of the package are: installing it may make links to them (Nix, Bazel, uv's
+    ``--link-mode symlink``), and in folders, which may come from anywhere, links are not followed; this is our own."""
+    file = (folder / RESULTS).resolve()
+    return file.parent if file.name == RESULTS else folder

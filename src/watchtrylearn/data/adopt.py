@@ -10,19 +10,37 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from watchtrylearn.data import layout
-from watchtrylearn.data.layout import CHECKSUM_PATH, DATA_PATH, EPISODES_PATH, Checksum, Header, numbered, numbers_in
+from watchtrylearn.data.layout import (
+    ADOPTING,
+    CHECKSUM_PATH,
+    DATA_PATH,
+    EPISODES_PATH,
+    JOURNAL,
+    Checksum,
+    Header,
+    numbered,
+    numbers_in,
+)
 from watchtrylearn.data.parquet import matrix, read_table, scalars, texts
 from watchtrylearn.data.records import read_columns, read_records
 from watchtrylearn.data.store import PATIENCE, EpisodeStore, Refused
-from watchtrylearn.files import contained, directory_lock, read_bytes, write_json
+from watchtrylearn.files import (
+    contained,
+    directory_lock,
+    make_folder,
+    read_bytes,
+    read_typed,
+    sync_directory,
+    write_json,
+)
 from watchtrylearn.types import Episode, Task, WtlError
 
 BATCH = 256
@@ -31,38 +49,97 @@ _PLACE = ("episode_index", "length", "data/chunk_index", "data/file_index")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Journal:
+    """An adoption under way: which files are LeRobot's, and what its tasks are called.
+
+    ``after`` is the last file that is not LeRobot's (-1: none): what is numbered higher has been adopted already.
+    """
+
+    after: int
+    data: list[int]
+    episodes: list[int]
+    sentences: dict[int, str]
+
+
 def adopt(root: Path) -> None:
     """Takes over what another program added to the dataset at ``root``; logs what was, and what was not and why.
 
     A file that is ours and has only lost its checksum gets a new one. Of LeRobot's, the episodes are stored again as
     ours: demonstrations, each in a scene of its own (with a negative seed, which no suite uses). The original files
-    are put into the quarantine. Raises ``WtlError`` if they cannot be read; then nothing is changed.
+    are put into the quarantine. Raises ``WtlError`` if they cannot be read; then nothing is changed. An adoption that
+    was interrupted, or for which there was no room, goes on where it ended.
     """
     header = Header.load(root)
     with directory_lock(root, PATIENCE):
-        foreign = [file for file in _without_checksum(root) if not _vouched_for(root, header, file)]
+        if os.path.lexists(contained(root, JOURNAL)):
+            _finish(root, header, read_typed(contained(root, JOURNAL), _Journal))
+        journal = _begin(root, header)
+        if journal:
+            _finish(root, header, journal)
+
+
+def _begin(root: Path, header: Header) -> _Journal | None:
+    """Notes what there is to adopt, after a look at all of it; None if that is nothing."""
+    foreign = [file for file in _without_checksum(root) if not _vouched_for(root, header, file)]
     if not foreign:
-        return
-    known = [file for file in numbers_in(root, EPISODES_PATH) if file not in foreign]
-    if known and foreign[0] < known[-1]:
+        return None
+    after = max((file for file in numbers_in(root, EPISODES_PATH) if file not in foreign), default=-1)
+    if foreign[0] < after:
         raise WtlError(
             f"{root / numbered(EPISODES_PATH, foreign[0])} has no checksum and is not the last: nothing is adopted"
         )
-    episodes = list(_episodes(root, header, foreign))
-    with directory_lock(root, PATIENCE):
-        for file in foreign:
-            layout.put_aside(root, contained(root, numbered(EPISODES_PATH, file)))
-    with EpisodeStore.open(root) as store:  # which puts their data aside, too
-        tasks = {record.task.sentence: record.task for record in store.records}
-        for at in range(0, len(episodes), BATCH):
-            batch = [_with_task(episode, tasks) for episode in episodes[at : at + BATCH]]
-            try:
-                stored = store.append(batch)
-            except Refused as error:
-                stored = error.stored
-                for reason in error.reasons:
-                    _log.warning("not adopted: %s", reason)
-            _log.warning("adopted %d episodes that another program added to %s", len(stored), root)
+    path = contained(root, layout.TASKS)
+    table = read_table(path)
+    numbers = scalars(table, "task_index", path).tolist()
+    sentences = {int(n): text for n, text in zip(numbers, texts(table, "task", path), strict=True)}
+    journal = _Journal(after, [n for n in numbers_in(root, DATA_PATH) if n > after], foreign, sentences)
+    for _ in _episodes(root, header, journal):
+        pass
+    write_json(contained(root, JOURNAL), asdict(journal))
+    return journal
+
+
+def _finish(root: Path, header: Header, journal: _Journal) -> None:
+    """Puts LeRobot's files aside and stores their episodes; what is done already is not done again."""
+    for file in journal.data:
+        _put_aside(root, numbered(DATA_PATH, file))
+    for file in journal.episodes:
+        _put_aside(root, numbered(EPISODES_PATH, file))
+    store = EpisodeStore(root, header, [], [])
+    store.load()
+    tasks = {record.task.sentence: record.task for record in store.records}
+    known = {record.seed for record in store.records if record.file > journal.after}
+    episodes = [episode for episode in _episodes(root, header, journal) if episode.seed not in known]
+    for at in range(0, len(episodes), BATCH):
+        batch = [_with_task(episode, tasks) for episode in episodes[at : at + BATCH]]
+        try:
+            stored = store.append(batch, locked=True)
+        except Refused as error:
+            stored = error.stored
+            for reason in error.reasons:
+                _log.warning("not adopted: %s", reason)
+        _log.warning("adopted %d episodes that another program added to %s", len(stored), root)
+    layout.put_aside(root, contained(root, ADOPTING))
+
+
+def _put_aside(root: Path, name: str) -> None:
+    """Moves a file of LeRobot's to where the adoption keeps it, unless it is there."""
+    aside = contained(root, f"{ADOPTING}/{name}")
+    if os.path.lexists(aside):
+        return
+    try:
+        make_folder(aside.parent)
+        os.replace(contained(root, name), aside)
+        sync_directory(aside.parent)
+    except OSError as error:
+        raise WtlError(f"cannot put {root / name} aside: {error.strerror or error}") from error
+
+
+def _place(root: Path, name: str) -> Path:
+    """Where a file of LeRobot's is."""
+    aside = contained(root, f"{ADOPTING}/{name}")
+    return aside if os.path.lexists(aside) else contained(root, name)
 
 
 def _without_checksum(root: Path) -> list[int]:
@@ -87,18 +164,15 @@ def _vouched_for(root: Path, header: Header, file: int) -> bool:
     return True
 
 
-def _episodes(root: Path, header: Header, files: Sequence[int]) -> Iterator[Episode]:
-    """LeRobot's episodes in those files; their tasks have no more than a sentence yet."""
-    path = contained(root, layout.TASKS)
-    table = read_table(path)
-    sentences = dict(zip(scalars(table, "task_index", path).tolist(), texts(table, "task", path), strict=True))
+def _episodes(root: Path, header: Header, journal: _Journal) -> Iterator[Episode]:
+    """LeRobot's episodes; their tasks have no more than a sentence yet."""
     rows: list[tuple[int, ...]] = []
-    for file in files:
-        path = contained(root, numbered(EPISODES_PATH, file))
+    for file in journal.episodes:
+        path = _place(root, numbered(EPISODES_PATH, file))
         table = read_table(path, _PLACE)
         rows += zip(*(scalars(table, name, path).astype(np.int64).tolist() for name in _PLACE), strict=True)
     for (chunk, number), group in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[2:]):
-        path = contained(root, layout.fill(DATA_PATH, chunk, number))
+        path = _place(root, layout.fill(DATA_PATH, chunk, number))
         table = read_table(path, list(layout.features(header)))
         columns = {name: matrix(table, name, path) for name in layout.features(header)}
         for index, length, *_ in group:
@@ -106,7 +180,7 @@ def _episodes(root: Path, header: Header, files: Sequence[int]) -> Iterator[Epis
             if len(steps) != length or not length:
                 raise WtlError(f"{path}: episode {index} has {len(steps)} steps, {length} are announced")
             steps = steps[np.argsort(columns["frame_index"][steps, 0], kind="stable")]
-            sentence = sentences.get(int(columns["task_index"][steps[0], 0]), "")
+            sentence = journal.sentences.get(int(columns["task_index"][steps[0], 0]), "")
             yield _episode(header, index, {name: values[steps] for name, values in columns.items()}, sentence)
 
 

@@ -20,7 +20,7 @@ from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Header, numbered
 from watchtrylearn.data.parquet import decode_as, encode, matrix, read_table, texts
 from watchtrylearn.data.records import Columns, Record, read_columns
 from watchtrylearn.data.stats import COMBINED, combine, quantiles
-from watchtrylearn.files import contained, read_typed, write_atomic, write_json
+from watchtrylearn.files import JSON_LIMIT, contained, read_typed, write_atomic, write_json
 from watchtrylearn.types import WtlError
 
 Statistics = dict[str, dict[str, list[float]]]  # feature -> statistic -> number by number
@@ -40,8 +40,17 @@ def info(header: Header, records: Sequence[Record]) -> dict[str, Any]:
 def write_index(root: Path, header: Header, records: Sequence[Record]) -> None:
     """Write the derived files; ``info.json`` last, so that its counters vouch for the others."""
     write_atomic(contained(root, layout.TASKS), encode(tasks_table(sentences(records))))
-    write_json(contained(root, layout.STATS), statistics(root, header, records))
-    write_json(contained(root, layout.INFO), info(header, records))
+    limit = _limit(header)
+    write_json(contained(root, layout.STATS), statistics(root, header, records), limit)
+    write_json(contained(root, layout.INFO), info(header, records), limit)
+
+
+def _limit(header: Header) -> int:
+    """Bytes that a derived JSON file may have: more than others, by the names of all numbers (in ``info.json``) and
+    nine statistics of each, of less than 50 bytes (in ``stats.json``)."""
+    features = layout.features(header)
+    numbers: int = sum(entry["shape"][0] for entry in features.values())
+    return JSON_LIMIT + len(json.dumps(features)) + 9 * 50 * numbers
 
 
 def stale(root: Path, header: Header, records: Sequence[Record]) -> list[str]:
@@ -57,7 +66,7 @@ def stale(root: Path, header: Header, records: Sequence[Record]) -> list[str]:
 
 
 def _stale_info(path: Path, header: Header, records: Sequence[Record]) -> list[str]:
-    written = read_typed(path, dict[str, Any])
+    written = read_typed(path, dict[str, Any], _limit(header))
     return [
         f"{key} is {str(written.get(key))[:100]}, the episode files say {value!r}"
         for key, value in info(header, records).items()
@@ -73,15 +82,15 @@ def _stale_tasks(path: Path, header: Header, records: Sequence[Record]) -> list[
 def _stale_statistics(path: Path, header: Header, records: Sequence[Record]) -> list[str]:
     sound = any(not record.diverged for record in records)
     count = sum(record.length for record in records if not record.diverged)
-    written = read_typed(path, Statistics)
+    written = read_typed(path, Statistics, _limit(header))
     if set(written) != (set(layout.features(header)) if sound else set()):
         return ["the features are not those of the dataset"]
     return [f"{name} does not count {count} steps" for name in written if written[name].get("count") != [count]]
 
 
-def read_statistics(root: Path) -> Statistics:
+def read_statistics(root: Path, header: Header) -> Statistics:
     """What ``stats.json`` says."""
-    return read_typed(contained(root, layout.STATS), Statistics)
+    return read_typed(contained(root, layout.STATS), Statistics, _limit(header))
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:

@@ -36,6 +36,8 @@ INFO = "meta/info.json"
 TASKS = "meta/tasks.parquet"
 STATS = "meta/stats.json"
 QUARANTINE = "quarantine"
+ADOPTING = f"{QUARANTINE}/adopting"  # what another program added, while it is stored again (see ``adopt``)
+JOURNAL = f"{ADOPTING}/journal.json"
 CHUNK = 1000  # files per folder
 EXECUTED = "executed_action"  # not "action.": LeRobot takes every feature that begins with "action" for an action
 EXECUTED_BEFORE: Literal["action.executed"] = (
@@ -127,7 +129,7 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
 
 
 def put_aside(root: Path, path: Path) -> None:
-    """Move a file of the dataset into the quarantine."""
+    """Move a file of the dataset, or a folder of them, into the quarantine."""
     aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
     try:
         aside.parent.mkdir(exist_ok=True)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from watchtrylearn.data import layout
 from watchtrylearn.data.hub import file_in
-from watchtrylearn.files import parse_typed, read_bytes
+from watchtrylearn.files import JSON_LIMIT, parse_typed, read_bytes
 from watchtrylearn.types import STATE, WtlError
 
 _NOT_VECTORS = ("video", "image", "string", "language")
 _LARGEST = 10_000  # numbers in a vector
+_NAMES: Any = list[str | int | float] | dict[str, int | list[str | int | float]]
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
+    """``names`` stays as it is written: it may be anything, and is built only of a vector, as what names can be."""
+
     dtype: str
-    shape: list[int] = field(default_factory=list)
-    names: Any = None
+    shape: list[int] = msgspec.field(default_factory=list)
+    names: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Info:
 def read_info(root: Path) -> Info:
     """``info.json`` of the dataset at ``root``; whatever is wrong with it is a ``WtlError`` that names it."""
     path = root / layout.INFO
-    content = read_bytes(file_in(root, layout.INFO))
+    content = read_bytes(file_in(root, layout.INFO), JSON_LIMIT)
     version = parse_typed(content, Version, str(path)).codebase_version
     if not str(version).startswith("v3."):
         raise WtlError(f"{path}: codebase_version is {version!r}; only LeRobot v3.0 datasets can be read")
@@ -71,8 +75,12 @@ def vectors(features: Mapping[str, Feature], path: Path) -> tuple[dict[str, tupl
     return found, left_out
 
 
-def _names(key: str, names: Any, size: int) -> tuple[str, ...]:
+def _names(key: str, written: msgspec.Raw, size: int) -> tuple[str, ...]:
     """LeRobot's names come as a list, nested ({"motors": [...]}), as name -> position, or not at all."""
+    try:
+        names = msgspec.json.decode(written, type=_NAMES)
+    except (msgspec.DecodeError, ValueError, RecursionError):  # no names, or none that we know
+        names = None
     if isinstance(names, dict) and len(names) == 1 and isinstance(next(iter(names.values())), list):
         names = next(iter(names.values()))
     elif isinstance(names, dict) and all(isinstance(position, int) for position in names.values()):

@@ -37,7 +37,15 @@ from watchtrylearn.data.records import (
     records_of,
 )
 from watchtrylearn.data.soundness import problems
-from watchtrylearn.files import contained, directory_lock, leftovers, remove_leftovers, write_atomic, write_json
+from watchtrylearn.files import (
+    FILE_LIMIT,
+    contained,
+    directory_lock,
+    leftovers,
+    remove_leftovers,
+    write_atomic,
+    write_json,
+)
 from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
 
 _log = logging.getLogger(__name__)
@@ -119,9 +127,15 @@ class EpisodeStore:
             raise WtlError(f"the dataset {path} does not fit: " + "; ".join(found))
         store = EpisodeStore(path, header, [], [])
         store.skip_bad = skip_bad
-        store._load(skip_bad)
+        store.load(skip_bad)
+        if os.path.lexists(contained(path, layout.JOURNAL)):
+            text = (
+                f"{path} is being adopted, or that was interrupted; `wtl data verify --rebuild {path}` goes on with it"
+            )
+            store._skip(WtlError(text))
         if not store.skipped and store._needs_repair():
             with contextlib.suppress(WtlError), directory_lock(path):  # if busy or read-only, another time
+                store.load()  # another process may have appended
                 store._recover()
                 index.write_index(path, header, store.records)
         return store
@@ -220,11 +234,12 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def append(self, episodes: Sequence[Episode]) -> list[int]:
+    def append(self, episodes: Sequence[Episode], locked: bool = False) -> list[int]:
         """Store ``episodes`` as one batch and return their numbers; they are durable when this returns.
 
         Those that are not sound are not stored, all others are; then ``Refused`` (a ``WtlError``) names task, scene,
-        field and step of each. Waits for another process that is appending. Batches of a few hundred are fastest.
+        field and step of each. Waits for another process that is appending, unless the caller has ``locked`` the
+        dataset. Batches of a few hundred are fastest.
         """
         found = [problems(episode, self.header) for episode in episodes]
         sound = [episode for episode, wrong in zip(episodes, found, strict=True) if not wrong]
@@ -232,8 +247,8 @@ class EpisodeStore:
         if self.skipped:
             raise WtlError(f"nothing can be added to a dataset with broken files: {self.skipped[0]}")
         if sound:
-            with directory_lock(self.path, PATIENCE):
-                self._load(skip_bad=False)  # another process may have appended
+            with contextlib.nullcontext() if locked else directory_lock(self.path, PATIENCE):
+                self.load()  # another process may have appended
                 self._recover()
                 new = self._write(sound)
             self.records += new
@@ -271,7 +286,7 @@ class EpisodeStore:
     def rebuild(self) -> None:
         """Write the derived files anew from the episodes, whatever they say."""
         with directory_lock(self.path, PATIENCE):
-            self._load(skip_bad=False)
+            self.load()
             self._recover()
             index.write_index(self.path, self.header, self.records)
 
@@ -296,7 +311,11 @@ class EpisodeStore:
         data, rows = encode(data_table(columns)), encode(episodes_table(records, columns))
         checksums = Checksums(Checksum.of(data), Checksum.of(rows))
         data_path, episodes_path = self._path(DATA_PATH, file), self._path(EPISODES_PATH, file)
-        read_columns(data, self.header, data_path)  # what could not be read back is not written
+        for path, content in ((data_path, data), (episodes_path, rows)):  # what could not be read back is not written
+            if len(content) > FILE_LIMIT:
+                size = f"{len(content)} bytes, more than {FILE_LIMIT}"
+                raise WtlError(f"refusing to write {path}: {size}; store fewer episodes at once")
+        read_columns(data, self.header, data_path)
         read_records(rows, file, episodes_path)
         write_atomic(data_path, data)
         write_json(
@@ -308,7 +327,7 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------ recovery
 
-    def _load(self, skip_bad: bool) -> None:
+    def load(self, skip_bad: bool = False) -> None:
         """Read the records of the files not yet known."""
         files = numbers_in(self.path, EPISODES_PATH)
         if skip_bad:
@@ -403,9 +422,10 @@ def _gaps(root: Path, files: Sequence[int]) -> list[str]:
 
 
 def _require_plausible(root: Path, header: Header, records: Sequence[Record], sums: Mapping[int, Checksums]) -> None:
-    """Refuses a dataset of which reading everything would take much more memory than disk."""
+    """Refuses a dataset of which reading everything would take much more memory than disk: more than its files may
+    take one by one (see ``parquet``), so that what ``append`` could read back is never refused here."""
     numbers = sum(entry["shape"][0] for entry in layout.features(header).values())
     memory = 4 * numbers * sum(record.length for record in records)
     disk = sum(each.data.bytes for each in sums.values())
-    if memory > FREE + UNFOLDING * disk:
+    if memory > FREE * len(sums) + UNFOLDING * disk:
         raise WtlError(f"refusing to read {root}: {disk} bytes of data claim to hold {memory}")

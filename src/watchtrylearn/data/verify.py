@@ -59,12 +59,14 @@ def _problems(root: Path, header: Header) -> list[Problem]:
     found: list[Problem] = []
     records = _all_records(root, found)
     found += _gaps(root, records)
+    if os.path.lexists(contained(root, layout.JOURNAL)):
+        found.append(Problem(layout.ADOPTING, "episodes of another program wait in it; --rebuild adopts them"))
     tasks = index.sentences(records)
     for file, group in groupby(records, key=lambda record: record.file):
         found += _data_problems(root, header, file, list(group), tasks)
     if not found:  # with records missing, the counters are bound to differ
         found += [_derived_problem(text) for text in index.stale(root, header, records)]
-    if not found and not _close(index.read_statistics(root), index.statistics(root, header, records)):
+    if not found and not _close(index.read_statistics(root, header), index.statistics(root, header, records)):
         found.append(Problem(layout.STATS, "the numbers are not those of the episodes; --rebuild puts them right"))
     return found
 
