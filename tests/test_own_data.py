@@ -146,7 +146,11 @@ def test_the_page_is_true(tmp_path, monkeypatch):
         assert wtl(*arguments) == 0, command
     moved = []
     arm = SimpleNamespace(state=lambda: np.zeros(6, np.float32), move=moved.append)
-    exec(re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1], {"arm": arm})
+    snippet = re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1]
+    for run, fps in (("runs/my-arm", 30), ("runs/slower", 10)):
+        found = {"arm": arm}
+        exec(snippet.replace("runs/my-arm", run), found)
+        assert found["learner"].spec.fps == fps
     assert np.isfinite(moved).all()
     for option in re.findall(r"^\| `([a-z_]+)[.=]", PAGE, flags=re.MULTILINE):
         assert hasattr(OwnData(), option), option
