@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,27 @@ def test_our_own_datasets_are_lerobot_datasets(tmp_path: Path) -> None:
         assert np.array_equal(mine.action, theirs.action)
         assert np.array_equal(mine.observation["environment_state"], theirs.observation["environment_state"])
         assert (mine.success, mine.task.sentence) == (theirs.success, theirs.task.sentence)
+
+
+def test_a_recording_is_read_at_the_rate_of_the_learner_it_is_shown_to(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    spec, whole = read_lerobot(tmp_path)
+    slower = replace(spec, fps=10, horizon=2, entities=0)
+    fitted, episodes = read_lerobot(tmp_path, like=slower)
+    assert (fitted.fps, fitted.horizon) == (10, 2)
+    for mine, theirs in zip(episodes, whole, strict=True):
+        assert np.array_equal(mine.action, theirs.action[::3])
+        assert np.array_equal(mine.observation["force"], theirs.observation["force"][::3])
+        assert mine.problems(slower) == []
+    for fps in (20, 60):
+        with pytest.raises(WtlError, match=f"30 steps a second, which is no whole multiple of the {fps} wanted"):
+            read_lerobot(tmp_path, like=replace(spec, fps=fps))
+    other = replace(spec, action=replace(spec.action, names=("gripper",)))
+    with pytest.raises(WtlError, match=r"action has the numbers \[.*\], not \['gripper'\]"):
+        read_lerobot(tmp_path, like=other)
+    more = replace(spec, observation={**spec.observation, "touch": spec.action})
+    with pytest.raises(WtlError, match=r"observation.touch has the numbers \[\], not"):
+        read_lerobot(tmp_path, like=more)
 
 
 def test_tasks_carry_the_index_pandas_needs(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,6 +31,7 @@ READERS = {  # a file of a run, and the command that reads it
     "trials/one_shot/made_by.json": ["train", "watch_try_learn"],
     "watch_try_learn/config.json": ["train", "watch_try_learn"],
     "watch_try_learn/metrics.jsonl": ["train", "watch_try_learn"],
+    "watch_try_learn/tracker.json": ["train", "watch_try_learn"],
     "watch_try_learn/checkpoints/step-00000004/manifest.json": ["train", "watch_try_learn"],
     "watch_try_learn/checkpoints/step-00000004/state.json": ["train", "watch_try_learn"],
     "evaluation/one_shot/made_by.json": ["evaluate"],
@@ -49,6 +52,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("fuzz") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "RESAMPLES", 99)
+        patch.setenv("WTL_TRACKER", "trackio")
+        patch.setitem(sys.modules, "trackio", MagicMock())
         assert cli.main(["record", "--preset", "debug", "--out", str(folder), "--set", *SMALL]) == 0
         for verb in (["train", "one_shot"], ["try"], ["train", "watch_try_learn"], ["evaluate"], ["report"]):
             assert cli.main([*verb, "--out", str(folder)]) == 0

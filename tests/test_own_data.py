@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +97,18 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path, capsys):
     assert "what is in arm has changed since runs/arm was begun" in refusal(capsys, "train", "bc", "--data", "arm")
 
 
+def test_files_of_a_run_that_hold_something_else_are_refused(tmp_path, capsys):
+    write_arm(tmp_path / "arm")
+    assert wtl("train", "bc", "--data", "arm", "--set", *SMALL) == 0
+    shutil.copytree("runs/arm/bc", "runs/arm/one_shot")
+    assert "one_shot holds a trained bc, not one_shot; remove it" in refusal(capsys, "evaluate", "--out", "runs/arm")
+    shutil.rmtree("runs/arm/one_shot")
+    Path("runs/arm/seconds.json").write_text('{"train bc": NaN}')
+    assert "runs/arm/seconds.json" in refusal(capsys, "evaluate", "--out", "runs/arm")
+    Path("runs/arm/seconds.json").write_text('{"train bc": true}')
+    assert "seconds.json: [...]: expected float, got bool" in refusal(capsys, "evaluate", "--out", "runs/arm")
+
+
 def test_episodes_too_long_to_lie_side_by_side_are_refused(tmp_path, monkeypatch, capsys):
     write_arm(tmp_path / "arm")
     monkeypatch.setattr(own_data, "PADDED_LIMIT", 10_000)
@@ -133,7 +146,11 @@ def test_the_page_is_true(tmp_path, monkeypatch):
         assert wtl(*arguments) == 0, command
     moved = []
     arm = SimpleNamespace(state=lambda: np.zeros(6, np.float32), move=moved.append)
-    exec(re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1], {"arm": arm})
+    snippet = re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1]
+    for run, fps in (("runs/my-arm", 30), ("runs/slower", 10)):
+        found = {"arm": arm}
+        exec(snippet.replace("runs/my-arm", run), found)
+        assert found["learner"].spec.fps == fps
     assert np.isfinite(moved).all()
     for option in re.findall(r"^\| `([a-z_]+)[.=]", PAGE, flags=re.MULTILINE):
         assert hasattr(OwnData(), option), option

@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from watchtrylearn import results, statistics, tables
+from watchtrylearn import plots, results, statistics, tables
+from watchtrylearn.documents import read_document
+from watchtrylearn.files import write_json
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.provenance import commit
+from watchtrylearn.report import write_report
 from watchtrylearn.results import Row
 from watchtrylearn.suites.toy import Toy
 from watchtrylearn.types import Episode, Task, WtlError
@@ -93,6 +97,23 @@ def test_a_return_is_the_mean_sum_of_rewards_and_is_printed_as_a_number() -> Non
     assert {row["ci"] for row in rows} == {None}  # every task has the same mean: nothing tells how far off others are
     assert "**-3.50** (?)" in shown
     assert "return" in str(tables.table({"experiment": "x", "rows": rows}).title)
+
+
+def test_a_mean_without_an_interval_is_written_read_and_drawn(tmp_path: Path) -> None:
+    """Returns that are the same in every task."""
+    amounts = {"training_tasks": 4, "demos_per_task": 2}
+    rows = results.rows(attempts("one_shot", 0, even), TOY, [("one_shot", 0)], "return", **amounts)
+    assert {row["ci"] for row in rows} == {None}
+    made = results.document("x", command="wtl", seeds=[0], seconds={}, rows=rows)
+    write_json(tmp_path / "results.json", made)
+    assert read_document(tmp_path / "results.json") == made
+    write_json(tmp_path / "rates.json", made | {"rows": [rows[0] | {"metric": "success", "value": 0.5}]})
+    with pytest.raises(WtlError, match=r"rows\[0\].ci is null, but every success rate has an interval"):
+        read_document(tmp_path / "rates.json")
+    assert "<svg" in plots.data_plot(made, "training_tasks", "tasks")
+    plain = made | {"rows": results.rows(attempts("one_shot", 0, even), TOY, [("one_shot", 0)], "return")}
+    write_report(tmp_path / "report.html", plain)
+    assert (tmp_path / "report.html").exists()
 
 
 def test_a_document_says_how_its_intervals_were_made_and_a_table_where_none_says_so() -> None:

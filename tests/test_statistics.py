@@ -190,6 +190,10 @@ def test_a_long_tail_lengthens_its_side_and_no_other() -> None:
 def test_equal_returns_give_no_interval() -> None:
     assert mean_interval([-5.0, -5.0], [0, 1]) is None
     assert mean_interval([-5.0, -4.0], [0, 0]) is None
+    assert mean_interval([0.1 + 0.2, 0.3, 0.3], [0, 1, 2]) is None  # what rounding tells apart is equal
+    assert mean_interval([0.0, 0.0], [0, 1]) is None
+    assert mean_interval([0.3, 0.3, 0.3 * (1 + 1e-9)], [0, 1, 2]) is not None
+    assert mean_interval([0.1] * 30, [0] * 23 + [1] * 7) is None
 
 
 def test_a_ratio_to_ones_is_a_mean() -> None:
@@ -207,6 +211,8 @@ def test_a_ratio_does_not_depend_on_the_unit() -> None:
 def test_equal_ratios_and_ratios_to_nothing_give_no_interval() -> None:
     with pytest.raises(WtlError, match="2 clusters with the same ratio"):
         ratio_interval([1.0, 2.0], [2.0, 4.0], [0, 1])
+    with pytest.raises(WtlError, match="3 clusters with the same ratio"):
+        ratio_interval([0.1 + 0.2, 0.3, 0.3], [1.0, 1.0, 1.0], [0, 1, 2])
     with pytest.raises(WtlError, match="clearly not 0"):
         ratio_interval([1.0, 2.0], [1.0, -0.5], [0, 1])
 

@@ -228,6 +228,18 @@ def test_a_tracker_asked_for_later_gets_what_was_before(
     assert tracker.rows == read_metrics(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("{}", "missing required field run"), ('{"run": "a", "step": "b"}', "step: expected int, got str")],
+)
+def test_a_note_for_the_tracker_that_is_none_is_refused(
+    content: str, sentence: str, tmp_path: Path, tracker: Recorder
+) -> None:
+    (tmp_path / "tracker.json").write_text(content)
+    with pytest.raises(WtlError, match=f"tracker.json: .*{sentence}"):
+        train(tmp_path, config())
+
+
 def test_a_tracker_that_fails_does_not_stop_training(
     tmp_path: Path, tracker: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -34,7 +34,7 @@ class Row(TypedDict):
     trials: Count
     metric: Literal["success", "return"]
     value: Number
-    ci: Interval
+    ci: Interval | None  # a rate has one; returns that are the same in every task have none
     of_seeds: NotRequired[dict[Text, Number]]  # older documents have none
     n: Annotated[int, Meta(ge=1, le=2**53)]
     tasks: Annotated[int, Meta(ge=1, le=2**53)]
@@ -165,6 +165,8 @@ def _require_lines(rows: Sequence[dict[str, Any]], where: str) -> None:
     for number, row in enumerate(rows):
         if row["metric"] == "success" and not 0 <= row["value"] <= 1:
             raise WtlError(f"{where}[{number}].value is {row['value']}, which is no success rate")
+        if row["metric"] == "success" and row["ci"] is None:
+            raise WtlError(f"{where}[{number}].ci is null, but every success rate has an interval")
         if _line(row) not in totals:
             raise WtlError(f"{where}[{number}] is of a line without a row of all families and scenes")
 

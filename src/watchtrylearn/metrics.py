@@ -14,6 +14,7 @@ import math
 import os
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -90,6 +91,14 @@ class MetricLog:
             self._tracker.close()
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """``tracker.json``: what the tracker calls the run, and the last step that was sent."""
+
+    run: str
+    step: int
+
+
 class Tracker:
     """Gives rows to a tracker with the interface of Weights & Biases, each step once, however often training resumes.
 
@@ -108,8 +117,8 @@ class Tracker:
         self._name, self._path = name, Path(directory) / "tracker.json"
         self._run, self._sent = f"{'-'.join(self._path.absolute().parts[-4:-1])}-{uuid.uuid4().hex[:6]}", 0
         if self._path.exists():
-            noted = read_typed(self._path, dict[str, str | int])
-            self._run, self._sent = str(noted["run"]), int(noted["step"])
+            noted = read_typed(self._path, _Noted)
+            self._run, self._sent = noted.run, noted.step
         self._waiting: list[tuple[int, dict[str, float]]] = []
         self._begun = False
 
@@ -123,7 +132,7 @@ class Tracker:
         if not self._waiting or self._module is None:
             return
         self._sent = self._waiting[-1][0]
-        write_json(self._path, {"run": self._run, "step": self._sent})
+        write_json(self._path, vars(_Noted(self._run, self._sent)))
         try:
             if not self._begun:
                 self._module.init(project="watchtrylearn", name=self._run, resume="allow", **self._options())

@@ -120,8 +120,9 @@ def _attempt_axes(axes: Axes, trials: int) -> None:
 
 
 def _point(axes: Axes, x: float, row: Row, look: Look) -> None:
-    """A rate with its interval, and a short bar at the best possible rate."""
-    axes.vlines(x, *row["ci"], color=look.colour, linewidth=1.4, zorder=3)
+    """A rate with its interval, if it has one, and a short bar at the best possible rate."""
+    if row["ci"] is not None:
+        axes.vlines(x, *row["ci"], color=look.colour, linewidth=1.4, zorder=3)
     axes.plot([x], [row["value"]], look.marker, color=look.colour, zorder=4)
     if row["ceiling"] is not None:
         axes.hlines(row["ceiling"], x - 0.11, x + 0.11, color=MUTED, linewidth=1.6, zorder=1)
@@ -188,7 +189,9 @@ def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row
     places = np.array(amounts) * (1 + 0.06 * (trials - 1) if trials else 1)  # beside each other, not on top
     filled = drawn.colour if trials < 2 else "none"
     values = [row["value"] for row in rows]
-    axes.vlines(places, *zip(*(row["ci"] for row in rows), strict=True), color=drawn.colour, linewidth=1.4)
+    intervals = [(place, *row["ci"]) for place, row in zip(places, rows, strict=True) if row["ci"] is not None]
+    if intervals:
+        axes.vlines(*zip(*intervals, strict=True), color=drawn.colour, linewidth=1.4)
     axes.plot(
         places, values, drawn.marker, linestyle="--" if trials > 1 else "-", color=drawn.colour,
         markerfacecolor=filled, label=name,

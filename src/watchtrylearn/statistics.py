@@ -38,6 +38,7 @@ from watchtrylearn.types import WtlError
 METHOD = "score interval over clusters, Student's t"  # what a result document says its intervals are
 SPREAD = 0.06  # tasks that were not met may differ from those that were: this is added to their spread
 RESAMPLES = 9999
+ROUNDING = 1e-12  # of the largest value: means of hundreds of values may differ by this much though they are equal
 
 Interval = tuple[float, float]
 Values = Sequence[bool] | Sequence[int] | Sequence[float] | np.ndarray
@@ -79,10 +80,12 @@ def wilson(rate: float, attempts: int | float, quantile: float) -> Interval:
 def mean_interval(values: Values, clusters: Labels, confidence: float = 0.95) -> Interval | None:
     """An interval for the mean of ``values`` without bounds (returns) that holds for new clusters.
 
-    None where the clusters' means do not differ, or there is only one: then nothing tells how far off another may be.
+    None where the clusters' means differ by no more than rounding, or there is only one: then nothing tells how far off
+    another may be.
     """
     sums, counts = _per_cluster(values, clusters)
-    return None if np.ptp(sums / counts) == 0 else _student(sums, counts, confidence)
+    alike = np.ptp(sums / counts) <= ROUNDING * np.abs(np.asarray(values, dtype=float)).max()
+    return None if alike else _student(sums, counts, confidence)
 
 
 def ratio_interval(above: Values, below: Values, clusters: Labels, confidence: float = 0.95) -> Interval:
@@ -94,7 +97,7 @@ def ratio_interval(above: Values, below: Values, clusters: Labels, confidence: f
     top, bottom = (_per_cluster(values, clusters)[0] for values in (above, below))
     if abs(bottom.mean()) <= 4 * bottom.std() / math.sqrt(len(bottom)):
         raise WtlError("a ratio needs a denominator that is clearly not 0")
-    if np.ptp(top * bottom[0] - bottom * top[0]) == 0:
+    if np.ptp(top * bottom[0] - bottom * top[0]) <= ROUNDING * np.abs(top * bottom[0]).max():
         raise WtlError(f"{len(top)} clusters with the same ratio give no interval")
     return _student(top, bottom, confidence)
 

@@ -92,7 +92,9 @@ def read_dataset(
     return Dataset(root, store.spec, episodes, True, tuple(f"left out: {sentence}" for sentence in store.skipped))
 
 
-def read_lerobot(path: str | Path, suite: str = "lerobot", columns: Columns = Columns()) -> tuple[Spec, list[Episode]]:
+def read_lerobot(
+    path: str | Path, suite: str = "lerobot", columns: Columns = Columns(), like: Spec | None = None
+) -> tuple[Spec, list[Episode]]:
     """The episodes of a LeRobot v3.0 dataset, and the spec that describes them.
 
     ``observation.<name>`` becomes the channel ``<name>``. ``columns`` tells where success, kind and scene are; by
@@ -101,11 +103,33 @@ def read_lerobot(path: str | Path, suite: str = "lerobot", columns: Columns = Co
     the spec are the recorded range, widened by its own width on both sides; the action is the desired state
     (``commands_state``) if its numbers have the names of the first numbers of the state. What is left out or decided
     is logged. Raises ``WtlError`` naming what is missing or broken.
+
+    With ``like`` (``learner.spec``) the episodes are such as that learner can be shown: of a recording at a whole
+    multiple of its rate every so many steps are kept; another rate, or other numbers, are refused.
     """
     found = _foreign(find_dataset(path), columns, suite, skip_bad=False)
     for note in found.notes:
         _log.warning(note)
-    return found.spec, found.episodes
+    return (found.spec, found.episodes) if like is None else _fitted(found, like)
+
+
+def _fitted(found: Dataset, like: Spec) -> tuple[Spec, list[Episode]]:
+    """The episodes at the rate of ``like``; refused if there is none, or if they lack its numbers."""
+    every, rest = divmod(found.spec.fps, like.fps)
+    if rest:
+        raise WtlError(
+            f"{found.path} has {found.spec.fps} steps a second, which is no whole multiple of the {like.fps} wanted; "
+            f"record at {like.fps} or a multiple of it"
+        )
+    have, wanted = (
+        {"action": spec.action.names} | {f"observation.{name}": c.names for name, c in spec.observation.items()}
+        for spec in (found.spec, like)
+    )
+    for name, names in wanted.items():
+        if have.get(name) != names:
+            raise WtlError(f"{found.path}: {name} has the numbers {list(have.get(name, ()))}, not {list(names)}")
+    episodes = [part(episode, slice(None, None, every)) for episode in found.episodes]
+    return replace(found.spec, fps=like.fps, horizon=max(map(len, episodes))), episodes
 
 
 def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool) -> Dataset:

@@ -149,7 +149,7 @@ def show(run: Run) -> None:
 
 
 def results_document(run: Run) -> dict[str, object]:
-    """The result document of docs/design.md section 5."""
+    """The result document of the run (``documents.Document``): every trained learner in the same scenes."""
     experiment, names = run.experiment, trained(run)
     attempts = attempts_of(run, names)
     pairs: list[tuple[results.Entry, results.Entry]] = []

@@ -25,11 +25,13 @@ from watchtrylearn.config import from_json
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
+from watchtrylearn.experiments.steps import LEARN_FROM_TRIALS
 from watchtrylearn.files import directory_lock, read_typed, write_json
-from watchtrylearn.learners import AnyLearner, config_class, learner_names, load, make_learner
+from watchtrylearn.learners import AnyLearner, config_class, learner_names, load_named, make_learner
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
@@ -40,7 +42,6 @@ from watchtrylearn.train import fit
 from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Spec, WtlError
 
 FILE = "own_data.json"
-LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
 PADDED_LIMIT = 4 * 2**30  # bytes of the training episodes side by side, each as long as the longest
 SHOWN = 8  # tasks named in one line
 
@@ -191,21 +192,30 @@ def _kept(path: Path) -> _Kept:
 
 
 def _trained(run: Run) -> dict[str, AnyLearner]:
-    folders = {name: run.directory / name for name in learner_names()}
-    found = {name: load(folder) for name, folder in folders.items() if (folder / "model.json").exists()}
+    found = {name: _load(run, name) for name in learner_names() if _is_trained(run, name)}
     if not found:
         raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
-    for learner in found.values():
-        different = learner.spec.differences(run.spec)
-        if different:
-            raise WtlError(f"{run.directory / learner.name} was trained for other data: {'; '.join(different)}")
     return found
 
 
+def _is_trained(run: Run, name: str) -> bool:
+    return (run.directory / name / "model.json").exists()
+
+
+def _load(run: Run, name: str) -> AnyLearner:
+    """The trained learner RUN/name; refused if it is another, or was trained for other data."""
+    learner = load_named(name, run.directory / name)
+    different = learner.spec.differences(run.spec)
+    if different:
+        raise WtlError(f"{run.directory / name} was trained for other data: {'; '.join(different)}")
+    return learner
+
+
 def _one_shot(run: Run) -> OneShot:
-    learner = _trained(run).get("one_shot") if (run.directory / "one_shot" / "model.json").exists() else None
-    if not isinstance(learner, OneShot):
+    if not _is_trained(run, "one_shot"):
         raise WtlError(f"watch_try_learn starts from one_shot; first `wtl train one_shot --out {run.directory}`")
+    learner = _load(run, "one_shot")
+    assert isinstance(learner, OneShot)
     return learner
 
 
@@ -218,10 +228,7 @@ def _share_scenes(episodes: Sequence[Episode]) -> bool:
 def _seconds(run: Run) -> dict[str, float]:
     """Wall time of each training, all sessions."""
     path = run.directory / "seconds.json"
-    found = read_typed(path, dict) if path.exists() else {}
-    if not all(isinstance(value, int | float) for value in found.values()):
-        raise WtlError(f"{path} does not hold the seconds of each training; remove it")
-    return found
+    return read_typed(path, dict[Text, Seconds]) if path.exists() else {}
 
 
 def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: Split, settings: OwnData) -> None:

@@ -22,7 +22,7 @@ from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.files import read_typed, write_json
-from watchtrylearn.learners import AnyLearner, learner_names, load, make_learner
+from watchtrylearn.learners import AnyLearner, learner_names, load_named, make_learner
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.ops.random import generator
@@ -141,9 +141,7 @@ def _required(run: Run, *parts: str) -> EpisodeStore:
 
 def trained(run: Run, name: str) -> AnyLearner:
     """The trained learner RUN/name; refused if it is another, of other settings, or does not fit the suite."""
-    learner = load(_model(run, name))
-    if learner.name != name:
-        raise WtlError(f"{run.directory / name} holds a trained {learner.name}, not {name}; remove it")
+    learner = load_named(name, _model(run, name))
     require_same_spec(learner, run.suite)
     found, wanted = (dataclasses.asdict(config) for config in (learner.config, run.experiment.config(name)))
     refuse_changes(found, wanted, run.directory / name)

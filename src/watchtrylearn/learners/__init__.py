@@ -86,6 +86,14 @@ def load(path: str | Path) -> AnyLearner:
     return learner
 
 
+def load_named(name: str, path: Path) -> AnyLearner:
+    """The trained learner in the folder ``path``, which must hold the learner ``name`` and no other."""
+    learner = load(path)
+    if learner.name != name:
+        raise WtlError(f"{path} holds a trained {learner.name}, not {name}; remove it")
+    return learner
+
+
 def _entry(name: str) -> tuple[Any, Any]:
     if name not in _LEARNERS:
         raise WtlError(f"unknown learner {name[:60]!r}; {suggestion(name, _LEARNERS)}")
