@@ -297,7 +297,6 @@ def test_nothing_is_put_aside_through_a_link(dataset: Path, tmp_path: Path) -> N
     (dataset / layout.QUARANTINE).symlink_to(tmp_path / "outside")
     orphan = dataset / layout.numbered(layout.DATA_PATH, 2)
     orphan.write_bytes(b"half a file")
-    EpisodeStore.open(dataset)
     with pytest.raises(WtlError, match="quarantine is a symbolic link"):
         EpisodeStore.open(dataset).append([make_episode(9)])
     assert orphan.exists()
