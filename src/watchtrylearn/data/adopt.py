@@ -72,7 +72,7 @@ def adopt(root: Path) -> None:
     """
     header = Header.load(root)
     with directory_lock(root, PATIENCE):
-        if os.path.lexists(contained(root, JOURNAL)):
+        if layout.is_being_adopted(root):
             _finish(root, header, read_typed(contained(root, JOURNAL), _Journal))
         journal = _begin(root, header)
         if journal:

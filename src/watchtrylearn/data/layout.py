@@ -138,6 +138,14 @@ def put_aside(root: Path, path: Path) -> None:
         raise WtlError(f"cannot put {path} aside: {error.strerror or error}") from error
 
 
+def is_being_adopted(root: Path) -> bool:
+    """Are episodes of another program put aside to be stored again, by ``adopt`` that runs or was interrupted?"""
+    try:
+        return os.path.lexists(contained(root, JOURNAL))
+    except WtlError:  # through a link, which this library does not put there
+        return False
+
+
 # ------------------------------------------------------------------------------------------------- header
 
 

@@ -128,7 +128,7 @@ class EpisodeStore:
         store = EpisodeStore(path, header, [], [])
         store.skip_bad = skip_bad
         store.load(skip_bad)
-        if os.path.lexists(contained(path, layout.JOURNAL)):
+        if layout.is_being_adopted(path):
             text = (
                 f"{path} is being adopted, or that was interrupted; `wtl data verify --rebuild {path}` goes on with it"
             )

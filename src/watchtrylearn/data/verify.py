@@ -59,7 +59,7 @@ def _problems(root: Path, header: Header) -> list[Problem]:
     found: list[Problem] = []
     records = _all_records(root, found)
     found += _gaps(root, records)
-    if os.path.lexists(contained(root, layout.JOURNAL)):
+    if layout.is_being_adopted(root):
         found.append(Problem(layout.ADOPTING, "episodes of another program wait in it; --rebuild adopts them"))
     tasks = index.sentences(records)
     for file, group in groupby(records, key=lambda record: record.file):
