@@ -7,7 +7,6 @@ RUN/results.json    action errors of every trained learner on held-out episodes,
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 import time
@@ -29,6 +28,7 @@ from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
+from watchtrylearn.experiments.run import as_json
 from watchtrylearn.experiments.steps import LEARN_FROM_TRIALS
 from watchtrylearn.files import directory_lock, read_typed, write_json
 from watchtrylearn.learners import AnyLearner, config_class, learner_names, load_named, make_learner
@@ -82,7 +82,7 @@ def open_run(
     spec, episodes = combine(datasets, chosen)
     split = divide(episodes, chosen)
     _describe(display, spec, episodes, split, chosen)
-    now = _Kept(_as_json(chosen), list(names), digest(spec, episodes), split.held_out)
+    now = _Kept(as_json(chosen), list(names), digest(spec, episodes), split.held_out)
     with directory_lock(directory):
         if before is None:
             write_json(directory / FILE, vars(now))
@@ -188,7 +188,7 @@ class _Kept:
 def _kept(path: Path) -> _Kept:
     """What the run was begun with, all of its settings there."""
     kept = read_typed(path, _Kept)
-    return replace(kept, settings=_as_json(from_json(OwnData, kept.settings, str(path))))
+    return replace(kept, settings=as_json(from_json(OwnData, kept.settings, str(path))))
 
 
 def _trained(run: Run) -> dict[str, AnyLearner]:
@@ -259,15 +259,10 @@ def _listed(sentences: Sequence[str]) -> str:
 
 def _command(run: Run, names: Sequence[str]) -> str:
     """The commands that make these results."""
-    changed = differences(_as_json(OwnData()), _as_json(run.settings))
+    changed = differences(as_json(OwnData()), as_json(run.settings))
     settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]
     data = ["--data", *run.names, *(["--set", *settings] if settings else [])]
     return "; ".join(shlex.join(["wtl", "train", name, *data]) for name in names)
-
-
-def _as_json(settings: OwnData) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
-    return plain
 
 
 def say(display: Display, text: str) -> None:

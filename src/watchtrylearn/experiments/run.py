@@ -190,7 +190,7 @@ def stop_if(signalled: int, what: str, directory: Path) -> None:
         )
 
 
-def as_json(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as JSON has it: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(experiment)))
+def as_json(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as JSON has it: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
