@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -331,6 +332,20 @@ def test_the_second_process_ends_with_a_killed_first_and_the_same_command_contin
     assert is_free(tmp_path / "run" / "beside")
 
 
+def test_the_branch_of_a_killed_second_process_goes_on_in_the_first(tmp_path, capfd):
+    def kill_the_second() -> None:
+        lock = tmp_path / "run" / "beside" / ".lock"
+        until(lambda: (tmp_path / "run" / "bc" / "checkpoints").exists())
+        os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_second)
+    killer.start()
+    assert cli.main(two(tmp_path / "run", TINY)) == 0
+    killer.join()
+    assert "was killed by signal 9; its branch goes on here" in capfd.readouterr().err
+    assert rows(tmp_path / "run").keys() >= {("trials_only", "all", 1, "all"), ("watch_try_learn", "all", 1, "all")}
+
+
 def test_what_fails_in_the_second_process_is_said(tmp_path, capfd):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "bc").write_text("in the way")
@@ -385,6 +400,16 @@ def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, m
     assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_all_mistakes_in_the_settings_are_said_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    settings = ["demos_per_tsk=3", "scenes=many", "train.bc.steps=-1", "train.bc.batch_size=0", "net.width=0"]
+    assert cli.main(["demo", "--preset", "debug", "--set", *settings]) == 2
+    error = capsys.readouterr().err
+    for name in ("demos_per_task", "scenes must be int", "train.steps", "train.batch_size", "net.width"):
+        assert name in error
     assert error.count("\n") == 1
 
 

@@ -14,6 +14,7 @@ from watchtrylearn.errors import WtlError, suggestion
 Config = TypeVar("Config")
 EXACT = 2**53  # whole numbers up to this are the same in every reader of JSON, and as floats
 SHOWN = 60  # characters of a value in a sentence
+NAMED = 5  # mistakes in a sentence
 
 
 def require_within(where: str, config: Any, **bounds: tuple[int | float, int | float]) -> None:
@@ -21,10 +22,19 @@ def require_within(where: str, config: Any, **bounds: tuple[int | float, int | f
 
     What is not a number lies nowhere. Configs come from files as well as from people, so sizes have an upper end.
     """
+    mistakes = []
     for name, (low, high) in bounds.items():
         found = getattr(config, name)
         if not all(low <= value <= high for value in (found if isinstance(found, tuple) else (found,))):
-            raise WtlError(f"{where}{name} must be between {low:,} and {high:,}, got {shortened(found)}")
+            mistakes.append(f"{where}{name} must be between {low:,} and {high:,}, got {shortened(found)}")
+    _refuse(mistakes)
+
+
+def _refuse(mistakes: Sequence[str]) -> None:
+    """All mistakes in one sentence, so that nobody mends them one run at a time."""
+    if mistakes:
+        more = f"; and {len(mistakes) - NAMED} more" if len(mistakes) > NAMED else ""
+        raise WtlError("; ".join(mistakes[:NAMED]) + more)
 
 
 def shortened(value: Any) -> str:
@@ -39,19 +49,25 @@ def shortened(value: Any) -> str:
 def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config:
     """The inverse of ``dataclasses.asdict`` for nested config dataclasses.
 
-    Raises ``WtlError`` naming ``where`` and the field for an unknown field (with the nearest right one) or a value
-    of another type.
+    Raises ``WtlError`` naming ``where`` and the field for every unknown field (with the nearest right one) and every
+    value of another type.
     """
     hints = typing.get_type_hints(cls)
     fields = [f.name for f in dataclasses.fields(typing.cast(Any, cls))]
     built: dict[str, Any] = {}
+    mistakes = []
     for key, entry in value.items():
         if key not in fields:
-            raise WtlError(f"{where} has no option {shortened(key)}; {suggestion(key, fields)}")
-        built[key] = _field(hints[key], entry, f"{where}.{key}")
-    required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in built and _no_default(f)]
+            mistakes.append(f"{where} has no option {shortened(key)}; {suggestion(key, fields)}")
+            continue
+        try:
+            built[key] = _field(hints[key], entry, f"{where}.{key}")
+        except WtlError as error:
+            mistakes.append(str(error))
+    required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in value and _no_default(f)]
     if required:
-        raise WtlError(f"{where} lacks {', '.join(required)}")
+        mistakes.append(f"{where} lacks {', '.join(required)}")
+    _refuse(mistakes)
     return cls(**built)
 
 
@@ -62,21 +78,34 @@ def _no_default(field: dataclasses.Field[Any]) -> bool:
 def override(config: Config, assignments: Sequence[str], where: str) -> Config:
     """The config with ``"dotted.name=value"`` assignments applied; values are JSON, or text where that fails."""
     changed = dataclasses.asdict(typing.cast(Any, config))
+    mistakes = []
     for assignment in assignments:
-        name, found, text = assignment.partition("=")
-        if not found:
-            raise WtlError(f"expected NAME=VALUE, got {assignment!r}")
-        *path, last = name.strip().split(".")
-        node = changed
-        for part in path:
-            node = _enter(node, part, where)
-        if last not in node:
-            raise WtlError(f"{where} has no option {name!r}; {suggestion(last, node)}")
         try:
-            node[last] = json.loads(text)
-        except (ValueError, RecursionError):
-            node[last] = text
-    return from_json(type(config), changed, where)
+            _assign(changed, assignment, where)
+        except WtlError as error:
+            mistakes.append(str(error))
+    try:
+        found = from_json(type(config), changed, where)
+    except WtlError as error:
+        mistakes.append(str(error))
+    _refuse(mistakes)
+    return found
+
+
+def _assign(changed: dict[str, Any], assignment: str, where: str) -> None:
+    name, found, text = assignment.partition("=")
+    if not found:
+        raise WtlError(f"expected NAME=VALUE, got {assignment!r}")
+    *path, last = name.strip().split(".")
+    node = changed
+    for part in path:
+        node = _enter(node, part, where)
+    if last not in node:
+        raise WtlError(f"{where} has no option {name!r}; {suggestion(last, node)}")
+    try:
+        node[last] = json.loads(text)
+    except (ValueError, RecursionError):
+        node[last] = text
 
 
 def _enter(node: Any, part: str, where: str) -> Any:

@@ -32,12 +32,16 @@ YIELDING = 3  # the first process's way is the longer one: where both want a cor
 Verb = tuple[str, str]  # "learn", "try" or "evaluate", and the learner
 
 
+class Killed(WtlError):
+    """The second process was ended from outside, say for want of memory; what it had finished is saved."""
+
+
 @contextmanager
 def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
     """Carries out ``branch`` in a second process while the block runs; leaves when both are done.
 
     The second process is stopped, with its state saved, when the block raises. Raises ``WtlError`` if it failed, with
-    its sentence.
+    its sentence, and ``Killed`` if somebody else ended it.
     """
     order = {"directory": str(run.directory), "branch": branch, "skip_bad": run.skip_bad}
     # -P: what lies in the working directory is not imported, as it is not by the command ``wtl``
@@ -66,8 +70,10 @@ def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
         other.stdin.close()
     if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise Interrupted(failure[0] if failure else "the second process was stopped", status - 128)
+    if status < 0:
+        raise Killed(f"the second process was killed by signal {-status}")
     if status:
-        raise WtlError(failure[0] if failure else _died(status))
+        raise WtlError(failure[0] if failure else f"the second process ended with status {status}")
 
 
 def _relay(run: Run, other: subprocess.Popen[str], failure: list[str]) -> None:
@@ -87,11 +93,6 @@ def _relay(run: Run, other: subprocess.Popen[str], failure: list[str]) -> None:
     finally:
         for _ in shown():  # whatever became of the display: nobody waits for a reader
             pass
-
-
-def _died(status: int) -> str:
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"the second process {how}; what was finished is saved, and the same command continues"
 
 
 # ------------------------------------------------------------------------------------------ the second process

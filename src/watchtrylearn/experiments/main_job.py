@@ -13,7 +13,7 @@ from watchtrylearn import results, tables
 from watchtrylearn.documents import read_document
 from watchtrylearn.experiments import EXPERIMENTS, Experiment, steps
 from watchtrylearn.experiments import experiment as preset
-from watchtrylearn.experiments.beside import Verb, beside
+from watchtrylearn.experiments.beside import Killed, Verb, beside
 from watchtrylearn.experiments.gallery import cards
 from watchtrylearn.experiments.run import Run, as_json
 from watchtrylearn.files import write_json
@@ -58,8 +58,12 @@ def branches(run: Run, branch: Sequence[Verb], other: Sequence[Verb], processes:
     trained_already = all((run.directory / name / "model.json").exists() for verb, name in other if verb == "learn")
     if processes == 1 or trained_already:
         return carry_out(run, [*branch, *other])
-    with beside(run, other):
-        carry_out(run, branch)
+    try:
+        with beside(run, other):
+            carry_out(run, branch)
+    except Killed as error:
+        say(run, f"{error}; its branch goes on here")
+        carry_out(run, other)
 
 
 def carry_out(run: Run, branch: Sequence[Verb]) -> None:
