@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.documents import read_document
+from watchtrylearn.reporting.documents import read_document
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,8 +21,8 @@ from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.learners import AnyLearner, make_learner
 from watchtrylearn.ops.random import generator
-from watchtrylearn.progress import Display
-from watchtrylearn.train import TrainConfig, fit
+from watchtrylearn.system.progress import Display
+from watchtrylearn.training.fit import TrainConfig, fit
 from watchtrylearn.types import Batch, Channel, Episode, Kind, Spec, Task
 
 LIMIT = 1.20  # the library's time per step over the hand-written loop's

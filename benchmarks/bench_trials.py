@@ -25,9 +25,9 @@ from mujoco.batch import Batch
 
 from watchtrylearn.experiments import Experiment, experiment, steps
 from watchtrylearn.experiments.run import Run
-from watchtrylearn.progress import Display
-from watchtrylearn.suites.scene import SUBSTEPS
-from watchtrylearn.suites.tabletop import Tabletop
+from watchtrylearn.suites.tabletop.model import SUBSTEPS
+from watchtrylearn.suites.tabletop.suite import Tabletop
+from watchtrylearn.system.progress import Display
 
 TARGET = 0.70  # trials per minute, the library's over the bare simulator's
 SCENES = 8  # per task

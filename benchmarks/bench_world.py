@@ -15,9 +15,9 @@ import time
 import numpy as np
 from mujoco.batch import Batch
 
-from watchtrylearn.suites.scene import SUBSTEPS
-from watchtrylearn.suites.tabletop import Tabletop, library, row
-from watchtrylearn.suites.world import TabletopWorlds
+from watchtrylearn.suites.tabletop.model import SUBSTEPS
+from watchtrylearn.suites.tabletop.suite import Tabletop, library, model_row
+from watchtrylearn.suites.tabletop.world import TabletopWorlds
 from watchtrylearn.types import Task
 
 STEPS = 9  # no demonstration is over by then, so every world is stepped every time
@@ -51,7 +51,7 @@ def run_bare(batch: Batch, initial: np.ndarray, controls: list[np.ndarray]) -> t
 
 def bare_batch(tasks: list[Task], threads: int) -> Batch:
     batch = Batch(library().model, len(tasks), threads)
-    for name, values in library().fields([row(task) for task in tasks]).items():
+    for name, values in library().fields([model_row(task) for task in tasks]).items():
         batch.expand(name)[:] = values
     batch.set_const()
     return batch

@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from watchtrylearn.experiments import pretrained
-from watchtrylearn.files import write_atomic
-from watchtrylearn.gallery import Pick, pick_gallery
-from watchtrylearn.progress import Display
-from watchtrylearn.suites.film import film
-from watchtrylearn.suites.tabletop import Tabletop
+from watchtrylearn.reporting.gallery import Pick, pick_gallery
+from watchtrylearn.suites.tabletop.film import film
+from watchtrylearn.suites.tabletop.suite import Tabletop
+from watchtrylearn.system.files import write_atomic
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import WtlError
 
 TARGET = Path(__file__).parents[1] / "docs" / "loop.webp"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.statistics import Interval, mean_interval, rate_interval, ratio_interval
+from watchtrylearn.reporting.statistics import Interval, mean_interval, rate_interval, ratio_interval
 
 TASKS, SCENES = (8, 10, 16, 40), (12, 24, 72)  # 72: three training seeds in 24 scenes
 

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import checkpoint, results, tables
-from watchtrylearn.documents import read_document
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments import steps
 from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
 from watchtrylearn.experiments.run import Run, as_json, open_run
-from watchtrylearn.files import read_typed, write_atomic, write_json
-from watchtrylearn.progress import Display
-from watchtrylearn.weights import FOLDER, RESULTS
+from watchtrylearn.learners.weights import FOLDER, RESULTS
+from watchtrylearn.reporting import results, tables
+from watchtrylearn.reporting.documents import read_document
+from watchtrylearn.system.files import read_typed, write_atomic, write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.training import checkpoint
 
 Document = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import plots, results, tables
-from watchtrylearn.documents import read_document
+from watchtrylearn.reporting import plots, results, tables
+from watchtrylearn.reporting.documents import read_document
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -166,7 +166,7 @@ all such tasks, since scenes of one task resemble each other and the tasks met a
 inside each task and not resampled: how far seeds differ shows in their own rates (`of_seeds` in the files).
 
 Rates and differences have Wilson's score interval for as many attempts as the spread of the tasks is worth, returns and
-ratios Student's; `statistics.py` names the sources. In simulated evaluations of 10, 16 and 40 tasks the 95 % intervals
+ratios Student's; `reporting/statistics.py` names the sources. In simulated evaluations of 10, 16 and 40 tasks the 95 % intervals
 hold the truth in 94.2 % of the cases or more, in every population tried (`python benchmarks/interval_coverage.py`). The
 exception is a kind of task that was not met: if one task in ten is 50 points off and all others are alike, 16 tasks
 miss that kind in one of five evaluations, and then the interval of a difference holds the truth in 85 % of all.
@@ -175,7 +175,7 @@ miss that kind in one of five evaluations, and then the interval of a difference
 in 2 to 4 % of the comparisons if one looks once, in 6 to 7 % if one looks three times while scenes are added, and in
 12 % if one looks nine times. So decide on tasks, scenes and seeds before looking, and look once. Who must look *k*
 times should believe only what holds at a confidence of 1 - 0.05 / *k* (Bonferroni; the argument `confidence` of
-`paired_comparison` in `statistics.py`). The same goes for picking the best of *k* settings.
+`paired_comparison` in `reporting/statistics.py`). The same goes for picking the best of *k* settings.
 
 Tables that say *by an older method* were computed with a bootstrap, from attempts that are not kept here. Those
 intervals are too short: they cover about 90 % with 40 tasks and 84 % with 16.

@@ -52,8 +52,8 @@ class Arm(gymnasium.Env[Any, Any]):
 
     def __init__(self, task: wtl.Task, scene: int) -> None:
         self.task, self.target = task, target(task, scene)
-        self.observation_space = gymnasium.spaces.Dict({n: box(c) for n, c in SPEC.observation.items()})
-        self.action_space = box(SPEC.action)
+        self.observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in SPEC.observation.items()})
+        self.action_space = SPEC.action.space()
         rng = np.random.default_rng([int(task["arm"]), scene])
         direction = np.array([2.5, 1.57, 0.64])[[place(colour, scene) for colour in range(3)]]
         direction += rng.uniform(-0.2, 0.2, 3)
@@ -112,10 +112,6 @@ class Person:
 def unit(angle: np.ndarray) -> np.ndarray:
     vector: np.ndarray = np.stack([np.cos(angle), np.sin(angle)], -1)
     return vector
-
-
-def box(channel: wtl.Channel) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))
 
 
 # ---------------------------------------------------------------------------------------------- the suite

@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from watchtrylearn import checkpoint, results
 from watchtrylearn.experiments import experiment
 from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.files import write_json
 from watchtrylearn.learners import make_learner
-from watchtrylearn.progress import Display
+from watchtrylearn.reporting import results
+from watchtrylearn.system.files import write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["eval_tasks=4", "scenes=2", "attempts=2", "net.width=16", "net.hidden=[32]"]

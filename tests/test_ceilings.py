@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mujoco")
 
 from watchtrylearn.suites import make_suite
-from watchtrylearn.suites.tabletop import FAMILIES
+from watchtrylearn.suites.tabletop.suite import FAMILIES
 from watchtrylearn.types import Task
 
 pytestmark = pytest.mark.sim

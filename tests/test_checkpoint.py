@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from processes import fork, wait
-from watchtrylearn import checkpoint
-from watchtrylearn.checkpoint import load_latest, load_model, save, save_model
 from watchtrylearn.ops.random import generator
+from watchtrylearn.training import checkpoint
+from watchtrylearn.training.checkpoint import load_latest, load_model, save, save_model
 from watchtrylearn.types import WtlError
 
 

@@ -90,7 +90,7 @@ def test_the_shell_completes_verbs_options_and_the_words_after_them(completed, l
 
 # ------------------------------------------------------------------------------------------------------ closed pipes
 
-EAGER = "import sys, watchtrylearn.progress as p; p._LINES = 0.0; from watchtrylearn import cli; sys.exit(cli.main())"
+EAGER = "import sys, watchtrylearn.system.progress as p; p._LINES = 0.0; from watchtrylearn import cli; sys.exit(cli.main())"  # noqa: E501
 
 
 def test_a_reader_that_goes_away_stops_a_run_with_everything_saved_and_the_same_command_continues(

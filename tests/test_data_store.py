@@ -19,13 +19,13 @@ import pytest
 
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
-from watchtrylearn import files
 from watchtrylearn.data import adopt, layout, parquet
 from watchtrylearn.data import store as store_module
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
-from watchtrylearn.files import read_typed, write_json
 from watchtrylearn.ops.random import generator
+from watchtrylearn.system import files
+from watchtrylearn.system.files import read_typed, write_json
 from watchtrylearn.types import Episode, Spec, WtlError
 
 

@@ -19,7 +19,7 @@ from gymnasium.wrappers import RenderCollection  # noqa: E402
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics  # noqa: E402
 
 import watchtrylearn  # noqa: E402
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, find_task  # noqa: E402
+from watchtrylearn.suites.tabletop.suite import SPEC, Tabletop, find_task  # noqa: E402
 from watchtrylearn.types import STATE, WtlError  # noqa: E402
 
 ENV = watchtrylearn.ENV_ID

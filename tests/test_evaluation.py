@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from watchtrylearn import cli, results
+from watchtrylearn import cli
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments import main_job
 from watchtrylearn.experiments.run import open_run
 from watchtrylearn.experiments.steps import MADE_BY
-from watchtrylearn.progress import Display
+from watchtrylearn.reporting import results
+from watchtrylearn.system.progress import Display
 
 TINY = [
     "demos_per_task=2",

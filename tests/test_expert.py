@@ -8,8 +8,8 @@ import pytest
 pytestmark = pytest.mark.sim
 pytest.importorskip("mujoco")
 
-from watchtrylearn.suites import expert  # noqa: E402
-from watchtrylearn.suites.tabletop import FAMILIES, SPEC, Tabletop, find_task  # noqa: E402
+from watchtrylearn.suites.tabletop import expert  # noqa: E402
+from watchtrylearn.suites.tabletop.suite import FAMILIES, SPEC, Tabletop, find_task  # noqa: E402
 from watchtrylearn.types import STATE, Episode, WtlError  # noqa: E402
 
 SUITE = Tabletop(nthread=2)

@@ -12,8 +12,8 @@ from typing import Literal
 
 import pytest
 
-from watchtrylearn import files
-from watchtrylearn.files import (
+from watchtrylearn.system import files
+from watchtrylearn.system.files import (
     contained,
     directory_lock,
     leftovers,
@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
     """The same without a patch: the operating system refuses the bytes half-way."""
     script = (
-        "import resource, signal, sys; from watchtrylearn.files import write_atomic\n"
+        "import resource, signal, sys; from watchtrylearn.system.files import write_atomic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "write_atomic(sys.argv[1], b'old')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -170,7 +170,7 @@ def test_paths_from_files_stay_inside(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time
-from watchtrylearn.files import directory_lock
+from watchtrylearn.system.files import directory_lock
 with directory_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -229,7 +229,7 @@ def test_without_fcntl_locking_is_refused_in_a_sentence(tmp_path: Path) -> None:
     """As on a system that has none: importing works, and nothing is written unlocked."""
     script = (
         "import sys; sys.modules['fcntl'] = None\n"
-        "import watchtrylearn, watchtrylearn.cli; from watchtrylearn.files import directory_lock\n"
+        "import watchtrylearn, watchtrylearn.cli; from watchtrylearn.system.files import directory_lock\n"
         "try:\n    with directory_lock(sys.argv[1]): print('unsafe')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )

@@ -8,8 +8,18 @@ import pytest
 pytest.importorskip("mujoco_warp")
 
 from watchtrylearn.suites import make_suite
-from watchtrylearn.suites.film import AFTER, CAMERA, MARGIN, Replay, _about, _only_objects_of, _viewpoint, film, replay
-from watchtrylearn.suites.tabletop import library
+from watchtrylearn.suites.tabletop.film import (
+    AFTER,
+    CAMERA,
+    MARGIN,
+    Replay,
+    _about,
+    _only_objects_of,
+    _viewpoint,
+    film,
+    replay,
+)
+from watchtrylearn.suites.tabletop.suite import library
 from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 
 pytestmark = pytest.mark.sim

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from watchtrylearn import cli, statistics
-from watchtrylearn.documents import read_document
+from watchtrylearn import cli
+from watchtrylearn.reporting import statistics
+from watchtrylearn.reporting.documents import read_document
 
 SMALL = [
     "demos_per_task=2", "tasks=4", "trials_per_demo=1", "blind_trials_per_demo=1", "scenes=2", "eval_tasks=2",

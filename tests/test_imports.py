@@ -12,32 +12,25 @@ import watchtrylearn
 PACKAGE = Path(watchtrylearn.__file__).parent
 
 # A part may import the parts to its right, itself, and BASE.
-NOUNS = {"types", "errors"}
-BASE = NOUNS | {"config", "files", "ops", "settings"}
+NOUNS = {"types", "spec", "errors"}
+BASE = NOUNS | {"system", "ops"}
 ALLOWED = {
     "errors": set(),
-    "types": {"errors"},
+    "spec": {"errors"},
+    "types": {"spec", "errors"},
     "ops": NOUNS,
-    "config": NOUNS,
-    "files": NOUNS,
-    "settings": NOUNS | {"config"},
-    "signals": NOUNS,
-    "progress": NOUNS,
-    "statistics": BASE,
-    "checkpoint": BASE,
-    "metrics": BASE,
-    "documents": BASE,
-    "weights": BASE,
+    "system": NOUNS,
     "data": BASE,
     "suites": BASE,
     "nn": BASE,
-    "learners": BASE | {"nn", "data", "checkpoint"},
+    "training": BASE | {"data"},
+    "learners": BASE | {"nn", "data", "training"},
     "rollouts": BASE | {"suites"},
     "protocol": BASE | {"suites", "rollouts"},
-    "train": BASE | {"checkpoint", "metrics", "progress", "signals"},
+    "reporting": BASE | {"suites", "protocol"},
 }
 TOP = {"cli", "experiments", "__init__", "__main__"}  # these may import anything but cli
-CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "train", "statistics"]
+CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "training.fit", "reporting.statistics"]
 SIMULATOR = ("mujoco", "mujoco_warp", "warp", "av")
 
 

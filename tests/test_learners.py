@@ -18,7 +18,7 @@ from watchtrylearn.nn.task_net import NetConfig, TaskNet
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
-from watchtrylearn.train import TrainConfig, fit
+from watchtrylearn.training.fit import TrainConfig, fit
 from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)

@@ -24,13 +24,13 @@ from watchtrylearn import cli
 from watchtrylearn.data.verify import verify
 from watchtrylearn.experiments import experiment
 from watchtrylearn.experiments.run import chosen_tasks, open_run
-from watchtrylearn.files import directory_lock
 from watchtrylearn.learners import load
-from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.toy import optimum
+from watchtrylearn.system.files import directory_lock
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import Context, WtlError
 
 TINY = [

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from scipy.spatial import ConvexHull
 
-from watchtrylearn.suites import objects
-from watchtrylearn.suites.kitchenware import KINDS
-from watchtrylearn.suites.meshes import Mesh, barrel, extent_y, hull, merge, revolve, shell, smooth, sweep
-from watchtrylearn.suites.objects import PARTS, KitchenObject, centre_of_mass, kitchen_objects
+from watchtrylearn.suites.kitchen import objects
+from watchtrylearn.suites.kitchen.kitchenware import KINDS
+from watchtrylearn.suites.kitchen.meshes import Mesh, barrel, extent_y, hull, merge, revolve, shell, smooth, sweep
+from watchtrylearn.suites.kitchen.objects import PARTS, KitchenObject, centre_of_mass, kitchen_objects
 from watchtrylearn.types import SPLITS
 
 OBJECTS = kitchen_objects()

@@ -13,11 +13,12 @@ pytest.importorskip("mujoco")
 
 import standin
 import watchtrylearn as wtl
-from watchtrylearn import cli, weights
-from watchtrylearn.config import from_json
+from watchtrylearn import cli
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments import Experiment
 from watchtrylearn.experiments import pretrained as shipped
+from watchtrylearn.learners import weights
+from watchtrylearn.system.config import from_json
 
 pytestmark = pytest.mark.sim
 FOLDER = weights.FOLDER

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from standin import script
-from watchtrylearn import plots
+from watchtrylearn.reporting import plots
 
 publish = script("publish")
 

@@ -11,11 +11,12 @@ pytest.importorskip("mujoco")
 import mujoco
 import torch
 
-from watchtrylearn import cli, tables
+from watchtrylearn import cli
 from watchtrylearn.data.batches import collate, stack
 from watchtrylearn.experiments import wtl_reacher
 from watchtrylearn.nn.encoders import TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
+from watchtrylearn.reporting import tables
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite, make_suite, reacher
 from watchtrylearn.suites.reacher import SPEC, Reacher, fingertip, postures, reachable, scene

@@ -20,7 +20,7 @@ import av  # noqa: E402
 import mujoco  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
+from watchtrylearn.suites.kitchen.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.render import CHUNK, Renderer, encode_jpeg, encode_video  # noqa: E402
 
 SCENE = """

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from watchtrylearn import plots, results, tables
-from watchtrylearn.gallery import Card, Clip, card, pick_gallery
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.report import write_report
+from watchtrylearn.reporting import plots, results, tables
+from watchtrylearn.reporting.gallery import Card, Clip, card, pick_gallery
+from watchtrylearn.reporting.report import write_report
 from watchtrylearn.suites.toy import Toy
 from watchtrylearn.types import WtlError
 

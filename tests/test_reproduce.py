@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from processes import fork, wait
-from watchtrylearn import cli, tables
+from watchtrylearn import cli
 from watchtrylearn.experiments import run, steps, wtl_state
+from watchtrylearn.reporting import tables
 from watchtrylearn.suites.toy import Toy
 
 STEPS = 60  # of the two trainings that are killed

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from watchtrylearn import plots, results, statistics, tables
-from watchtrylearn.documents import read_document
-from watchtrylearn.files import write_json
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.provenance import commit
-from watchtrylearn.report import write_report
-from watchtrylearn.results import Row
+from watchtrylearn.reporting import plots, results, statistics, tables
+from watchtrylearn.reporting.documents import read_document
+from watchtrylearn.reporting.provenance import commit
+from watchtrylearn.reporting.report import write_report
+from watchtrylearn.reporting.results import Row
 from watchtrylearn.suites.toy import Toy
+from watchtrylearn.system.files import write_json
 from watchtrylearn.types import Episode, Task, WtlError
 
 TOY = Toy()

@@ -12,8 +12,8 @@ from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.data.verify import verify
 from watchtrylearn.experiments import steps
 from watchtrylearn.experiments.run import open_run
-from watchtrylearn.progress import Display
 from watchtrylearn.suites.toy import Toy
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import Episode, WtlError
 
 TINY = ["demos_per_task=2", "tasks=4", "scenes=4", "eval_tasks=2"]

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from standin import script
 from watchtrylearn.ops.random import generator
-from watchtrylearn.statistics import (
+from watchtrylearn.reporting.statistics import (
     SPREAD,
     mean_interval,
     paired_comparison,
@@ -253,7 +253,7 @@ def test_25_of_50_against_29_of_50_is_not_significant() -> None:
 
 def test_false_alarms_when_whole_tasks_move_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two equal methods whose scenes within a task agree: only the tests over tasks keep their promise."""
-    monkeypatch.setattr("watchtrylearn.statistics.RESAMPLES", 400)
+    monkeypatch.setattr("watchtrylearn.reporting.statistics.RESAMPLES", 400)
     draw, repeats = rng("alarm"), 300
     scenes, over_tasks, interval = 0, 0, 0
     for _ in range(repeats):

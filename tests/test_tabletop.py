@@ -15,11 +15,12 @@ from scipy.spatial.transform import Rotation
 pytestmark = pytest.mark.sim
 pytest.importorskip("mujoco")
 
-from watchtrylearn.suites import Demonstrator, Suite, arrange, expert, make_suite  # noqa: E402
+from watchtrylearn.suites import Demonstrator, Suite, make_suite  # noqa: E402
 from watchtrylearn.suites import geometry as geo  # noqa: E402
-from watchtrylearn.suites.judge import FAMILY_TERMS, Facts, Judge  # noqa: E402
-from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
-from watchtrylearn.suites.tabletop import FAMILIES, TASKS_PER_FAMILY, Tabletop, find_task, library  # noqa: E402
+from watchtrylearn.suites.kitchen.objects import kitchen_objects  # noqa: E402
+from watchtrylearn.suites.tabletop import arrange, expert  # noqa: E402
+from watchtrylearn.suites.tabletop.judge import FAMILY_TERMS, Facts, Judge  # noqa: E402
+from watchtrylearn.suites.tabletop.suite import FAMILIES, TASKS_PER_FAMILY, Tabletop, find_task, library  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, SPLITS, Split, Task, WtlError  # noqa: E402
 
 SUITE = Tabletop(nthread=2)

@@ -20,13 +20,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from processes import fork, wait
-from watchtrylearn.checkpoint import load_latest, load_model
-from watchtrylearn.files import directory_lock
-from watchtrylearn.metrics import MetricLog, read_metrics
 from watchtrylearn.ops.random import generator
-from watchtrylearn.progress import Display
-from watchtrylearn.signals import Interrupted
-from watchtrylearn.train import BAD_STEPS, TrainConfig, TrainSummary, fit, learning_rate
+from watchtrylearn.system.files import directory_lock
+from watchtrylearn.system.progress import Display
+from watchtrylearn.system.signals import Interrupted
+from watchtrylearn.training.checkpoint import load_latest, load_model
+from watchtrylearn.training.fit import BAD_STEPS, TrainConfig, TrainSummary, fit, learning_rate
+from watchtrylearn.training.metrics import MetricLog, read_metrics
 from watchtrylearn.types import Batch, Channel, ContextBatch, EpisodeBatch, Spec, WtlError
 
 SPEC = Spec(

@@ -10,18 +10,18 @@ import pytest
 pytestmark = pytest.mark.sim
 mujoco = pytest.importorskip("mujoco")
 
-from watchtrylearn import results  # noqa: E402
 from watchtrylearn.data.batches import stack  # noqa: E402
 from watchtrylearn.learners import make_learner  # noqa: E402
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig  # noqa: E402
 from watchtrylearn.nn.task_net import NetConfig  # noqa: E402
 from watchtrylearn.protocol import Scene, evaluate  # noqa: E402
+from watchtrylearn.reporting import results  # noqa: E402
 from watchtrylearn.rollouts import rollout  # noqa: E402
-from watchtrylearn.suites import scene as scene_module  # noqa: E402
-from watchtrylearn.suites.objects import kitchen_objects  # noqa: E402
-from watchtrylearn.suites.scene import SUBSTEPS  # noqa: E402
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, row  # noqa: E402
-from watchtrylearn.suites.world import TabletopWorlds  # noqa: E402
+from watchtrylearn.suites.kitchen.objects import kitchen_objects  # noqa: E402
+from watchtrylearn.suites.tabletop import model as scene_module  # noqa: E402
+from watchtrylearn.suites.tabletop.model import SUBSTEPS  # noqa: E402
+from watchtrylearn.suites.tabletop.suite import SPEC, Tabletop, model_row  # noqa: E402
+from watchtrylearn.suites.tabletop.world import TabletopWorlds  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, STATE, Context, Episode, WtlError  # noqa: E402
 
 SUITE = Tabletop(nthread=2)
@@ -54,7 +54,7 @@ def compiled(task_number: int) -> mujoco.MjModel:
     """The model of one task compiled from scratch, with no rows and no library: the second route."""
     items = {item.name: item for item in kitchen_objects()}
     spec = scene_module._layout()
-    for slot, name in enumerate(row(TASKS[task_number]).objects):
+    for slot, name in enumerate(model_row(TASKS[task_number]).objects):
         scene_module._add_meshes(spec, items[name])
         scene_module._add_object(spec, items[name], f"object{slot}")
     scene_module._add_contact_sensors(spec)

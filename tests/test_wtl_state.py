@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from watchtrylearn import cli, tables
+from watchtrylearn import cli
 from watchtrylearn.experiments import wtl_state
+from watchtrylearn.reporting import tables
 from watchtrylearn.suites import make_suite
 
 pytestmark = pytest.mark.sim

@@ -28,11 +28,12 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.one_shot import OneShotConfig
     from watchtrylearn.learners.trials_only import TrialsOnlyConfig
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
+    from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.task_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
     from watchtrylearn.rollouts import rollout
     from watchtrylearn.suites import Suite, make_suite, suite_names
-    from watchtrylearn.train import TrainConfig, fit
+    from watchtrylearn.training.fit import TrainConfig, fit
     from watchtrylearn.types import (
         Channel,
         Context,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
         Task,
         WtlError,
     )
-    from watchtrylearn.weights import pretrained
 
 _HOME = {
     "collate": "data.batches",
@@ -71,8 +71,8 @@ _HOME = {
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
-    "TrainConfig": "train",
-    "fit": "train",
+    "TrainConfig": "training.fit",
+    "fit": "training.fit",
     "Channel": "types",
     "Context": "types",
     "Episode": "types",
@@ -82,7 +82,7 @@ _HOME = {
     "Spec": "types",
     "Task": "types",
     "WtlError": "types",
-    "pretrained": "weights",
+    "pretrained": "learners.weights",
 }
 
 ENV_ID = "watchtrylearn/Tabletop-v0"
@@ -91,8 +91,8 @@ if (
 ):  # Gymnasium finds no plug-ins by itself: whoever imports us may `make` it, MuJoCo waits for that
     register(
         ENV_ID,
-        entry_point="watchtrylearn.suites.env:TabletopEnv",
-        vector_entry_point="watchtrylearn.suites.env:TabletopVectorEnv",
+        entry_point="watchtrylearn.suites.tabletop.env:TabletopEnv",
+        vector_entry_point="watchtrylearn.suites.tabletop.env:TabletopVectorEnv",
         max_episode_steps=50,
     )
 

@@ -79,7 +79,7 @@ def demo(
     """
     if pretrained is not None:
         from watchtrylearn.experiments import pretrained as shipped
-        from watchtrylearn.progress import Display
+        from watchtrylearn.system.progress import Display
 
         if settings or skip_bad or preset != "demo":
             raise WtlError("--pretrained goes without --preset, --set and --skip-bad: weights bring their experiment")
@@ -170,7 +170,7 @@ def evaluate(
     """
     if pretrained is not None:
         from watchtrylearn.experiments import pretrained as shipped
-        from watchtrylearn.progress import Display
+        from watchtrylearn.system.progress import Display
 
         if against is not None:
             raise WtlError("--pretrained and --against exclude each other")
@@ -218,7 +218,7 @@ def reproduce(
     physics, in minutes.
     """
     from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
-    from watchtrylearn.progress import Display
+    from watchtrylearn.system.progress import Display
 
     tables = {
         "wtl-state": wtl_state.reproduce,
@@ -265,7 +265,7 @@ def data_inspect(path: AnyDataset) -> None:
     from rich.table import Table
 
     from watchtrylearn.data.verify import inspect as summarise
-    from watchtrylearn.progress import PipedConsole
+    from watchtrylearn.system.progress import PipedConsole
 
     found = summarise(path)
     table = Table(title=f"{found.path}: {found.episodes} episodes, {found.steps} steps, {found.size / 1e6:.1f} MB")
@@ -278,7 +278,7 @@ def data_inspect(path: AnyDataset) -> None:
         tasks = (str(group.tasks),) if found.by == "family" else ()
         table.add_row(group.kind, group.family, group.split, *tasks, str(group.episodes), success, lengths)
     PipedConsole().print(table)
-    for name, channel in [*found.header.spec.observation.items(), ("action", found.header.spec.action)]:
+    for name, channel in [*found.header.spec.numbers.items(), ("action", found.header.spec.action)]:
         print(f"{name}: {', '.join(channel.names)}")
     for sentence in found.notes:
         print(sentence)
@@ -330,7 +330,7 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
     """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
     from watchtrylearn.experiments import experiment
     from watchtrylearn.experiments.run import open_run
-    from watchtrylearn.progress import Display
+    from watchtrylearn.system.progress import Display
 
     if (out / OWN).exists():
         raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
@@ -348,10 +348,10 @@ def _on_own_data(
     skip: bool = False,
 ) -> None:
     """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
-    from watchtrylearn.config import override
     from watchtrylearn.experiments import own_data
     from watchtrylearn.learners import config_class
-    from watchtrylearn.progress import Display
+    from watchtrylearn.system.config import override
+    from watchtrylearn.system.progress import Display
 
     if learner is not None:
         config_class(learner)  # refuses an unknown name
@@ -416,10 +416,10 @@ def _hush(stream: TextIO) -> None:
 
 def _completion(arguments: Sequence[str]) -> str:
     """The completion script of the shell that ``arguments`` name."""
-    from watchtrylearn.completion import SHELLS, script
     from watchtrylearn.experiments import EXPERIMENTS
     from watchtrylearn.experiments.steps import EXPLORERS
     from watchtrylearn.learners import learner_names
+    from watchtrylearn.system.completion import SHELLS, script
 
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         raise WtlError(f"--completion needs a shell: {' or '.join(SHELLS)}")

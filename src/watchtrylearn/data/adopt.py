@@ -32,7 +32,7 @@ from watchtrylearn.data.layout import (
 from watchtrylearn.data.parquet import matrix, read_table, scalars, texts
 from watchtrylearn.data.records import read_columns, read_records
 from watchtrylearn.data.store import PATIENCE, EpisodeStore, Refused
-from watchtrylearn.files import (
+from watchtrylearn.system.files import (
     contained,
     directory_lock,
     make_folder,

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from watchtrylearn.files import contained, read_bytes
+from watchtrylearn.system.files import contained, read_bytes
 from watchtrylearn.types import WtlError
 
 REVISIONS = ("v3.0", "main")  # LeRobot tags what its version 3.0 can read

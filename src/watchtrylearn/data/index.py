@@ -20,7 +20,7 @@ from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Header, numbered
 from watchtrylearn.data.parquet import decode_as, encode, matrix, read_table, texts
 from watchtrylearn.data.records import Columns, Record, read_columns
 from watchtrylearn.data.stats import COMBINED, combine, quantiles
-from watchtrylearn.files import JSON_LIMIT, contained, read_typed, write_atomic, write_json
+from watchtrylearn.system.files import JSON_LIMIT, contained, read_typed, write_atomic, write_json
 from watchtrylearn.types import WtlError
 
 Statistics = dict[str, dict[str, list[float]]]  # feature -> statistic -> number by number

@@ -26,7 +26,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
-from watchtrylearn.files import FILE_LIMIT, JSON_LIMIT, contained, parse_typed, read_bytes, read_typed, write_json
+from watchtrylearn.system.files import (
+    FILE_LIMIT,
+    JSON_LIMIT,
+    contained,
+    parse_typed,
+    read_bytes,
+    read_typed,
+    write_json,
+)
 from watchtrylearn.types import Channel, Spec, WtlError
 
 SCHEMA = 1
@@ -198,8 +206,8 @@ class Header:
         if spec is None:
             return found
         found += self.spec.differences(spec)
-        for name in ("action", *self.spec.observation):
-            stored, wanted = (s.action if name == "action" else s.observation.get(name) for s in (self.spec, spec))
+        for name in ("action", *self.spec.numbers):
+            stored, wanted = (s.action if name == "action" else s.numbers.get(name) for s in (self.spec, spec))
             if stored is not None and wanted is not None and stored.size == wanted.size:
                 found += _channel_differences(name, stored, wanted)
         return found
@@ -255,7 +263,7 @@ _AUTOMATIC = {
 
 def features(header: Header) -> dict[str, dict[str, Any]]:
     """The ``features`` of ``info.json``: every column of a data file, with type, shape and names."""
-    vectors = {f"observation.{name}": channel for name, channel in header.spec.observation.items()}
+    vectors = {f"observation.{name}": channel for name, channel in header.spec.numbers.items()}
     vectors["action"] = header.spec.action
     if header.executed:
         vectors[header.executed_column] = header.spec.action

@@ -26,7 +26,7 @@ from watchtrylearn.data.lerobot_info import Info, read_info, vectors
 from watchtrylearn.data.parquet import decode, matrix, scalars, texts
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.errors import suggestion
-from watchtrylearn.files import read_bytes
+from watchtrylearn.system.files import read_bytes
 from watchtrylearn.types import STATE, Channel, Episode, Spec, Task, WtlError
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of numbers in memory
@@ -122,7 +122,7 @@ def _fitted(found: Dataset, like: Spec) -> tuple[Spec, list[Episode]]:
             f"record at {like.fps} or a multiple of it"
         )
     have, wanted = (
-        {"action": spec.action.names} | {f"observation.{name}": c.names for name, c in spec.observation.items()}
+        {"action": spec.action.names} | {f"observation.{name}": c.names for name, c in spec.numbers.items()}
         for spec in (found.spec, like)
     )
     for name, names in wanted.items():

@@ -11,7 +11,7 @@ import msgspec
 
 from watchtrylearn.data import layout
 from watchtrylearn.data.hub import file_in
-from watchtrylearn.files import JSON_LIMIT, parse_typed, read_bytes
+from watchtrylearn.system.files import JSON_LIMIT, parse_typed, read_bytes
 from watchtrylearn.types import STATE, WtlError
 
 _NOT_VECTORS = ("video", "image", "string", "language")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
 from watchtrylearn.data.pages import require_honest
-from watchtrylearn.files import FILE_LIMIT, read_bytes
+from watchtrylearn.system.files import FILE_LIMIT, read_bytes
 from watchtrylearn.types import WtlError
 
 # A repeated value costs next to nothing on the disk. Honest episodes shrink to a tenth; what claims to unfold to more

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from watchtrylearn.config import shortened
+from watchtrylearn.system.config import shortened
 from watchtrylearn.types import Episode, WtlError
 
 MOST_EPISODES, MOST_FRAMES = 100, 10_000  # of each kind in an example, and of its query

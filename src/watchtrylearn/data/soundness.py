@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from watchtrylearn.data.layout import Header
-from watchtrylearn.types import Channel, Episode, Kind, Scalar, Spec, Split, Task
+from watchtrylearn.types import Episode, Kind, Scalar, Spec, Split, Task
 
 
 class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,15 +122,10 @@ def _diverged_problems(episode: Episode, spec: Spec) -> list[str]:
     """The problems of shape alone: those that remain with harmless numbers and no bounds."""
     if episode.kind == "demo":
         return ["a diverged episode cannot be a demonstration"]
-
-    def free(channel: Channel) -> Channel:
-        size = channel.size
-        return Channel(channel.names, (-np.inf,) * size, (np.inf,) * size)
-
     unbounded = replace(
         spec,
-        observation={name: free(channel) for name, channel in spec.observation.items()},
-        action=free(spec.action),
+        observation={name: channel.unbounded() for name, channel in spec.observation.items()},
+        action=spec.action.unbounded(),
     )
     harmless = replace(
         episode,

@@ -37,7 +37,7 @@ from watchtrylearn.data.records import (
     records_of,
 )
 from watchtrylearn.data.soundness import problems
-from watchtrylearn.files import (
+from watchtrylearn.system.files import (
     FILE_LIMIT,
     contained,
     directory_lock,

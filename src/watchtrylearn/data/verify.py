@@ -18,7 +18,7 @@ from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, records_of, rows_of
 from watchtrylearn.data.soundness import problems
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.files import contained, read_bytes
+from watchtrylearn.system.files import contained, read_bytes
 from watchtrylearn.types import WtlError
 
 TOLERANCE = 1e-4  # seconds, LeRobot's own for timestamps

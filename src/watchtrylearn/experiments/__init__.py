@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from watchtrylearn.config import override, require_within
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import AnyConfig, config_class, learner_names
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.nn.task_net import NetConfig
-from watchtrylearn.train import TrainConfig
+from watchtrylearn.system.config import override, require_within
+from watchtrylearn.training.fit import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
 MOST = 1_000_000  # tasks, or scenes of each

@@ -25,8 +25,8 @@ from rich.markup import escape
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.steps import timed
-from watchtrylearn.progress import Relayed
-from watchtrylearn.signals import Interrupted
+from watchtrylearn.system.progress import Relayed
+from watchtrylearn.system.signals import Interrupted
 
 YIELDING = 3  # the first process's way is the longer one: where both want a core, it gets two thirds of it
 Verb = tuple[str, str]  # "learn", "try" or "evaluate", and the learner

@@ -9,20 +9,20 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from watchtrylearn import results, tables
-from watchtrylearn.documents import read_document
 from watchtrylearn.experiments import EXPERIMENTS, Experiment, steps
 from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.beside import Killed, Verb, beside
-from watchtrylearn.experiments.gallery import cards
+from watchtrylearn.experiments.clips import cards
 from watchtrylearn.experiments.run import Run, as_json
-from watchtrylearn.files import write_json
 from watchtrylearn.learners import learner_names
-from watchtrylearn.metrics import read_metrics
-from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
-from watchtrylearn.report import write_report
-from watchtrylearn.settings import differences
+from watchtrylearn.reporting import results, tables
+from watchtrylearn.reporting.documents import read_document
+from watchtrylearn.reporting.report import write_report
+from watchtrylearn.system.files import write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.system.settings import differences
+from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.types import WtlError
 
 WATCHING: tuple[Verb, ...] = (

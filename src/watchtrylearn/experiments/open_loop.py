@@ -20,8 +20,8 @@ from jaxtyping import Float
 from rich.table import Table
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.results import LABELS
-from watchtrylearn.statistics import mean_interval
+from watchtrylearn.reporting.results import LABELS
+from watchtrylearn.reporting.statistics import mean_interval
 from watchtrylearn.types import STATE, Adaptive, Context, Episode, Observation, Policy, Spec
 
 NEW, KNOWN = "new tasks", "new episodes"

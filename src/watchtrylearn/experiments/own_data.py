@@ -19,26 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn import checkpoint, results
-from watchtrylearn.config import from_json
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
 from watchtrylearn.experiments.run import as_json
 from watchtrylearn.experiments.steps import LEARN_FROM_TRIALS
-from watchtrylearn.files import directory_lock, read_typed, write_json
 from watchtrylearn.learners import AnyLearner, config_class, learner_names, load_named, make_learner
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.nn.task_net import TaskNet
-from watchtrylearn.progress import Display
-from watchtrylearn.settings import differences, refuse_changes
-from watchtrylearn.train import fit
+from watchtrylearn.reporting import results
+from watchtrylearn.reporting.documents import Seconds, Text
+from watchtrylearn.system.config import from_json
+from watchtrylearn.system.files import directory_lock, read_typed, write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.system.settings import differences, refuse_changes
+from watchtrylearn.training import checkpoint
+from watchtrylearn.training.fit import fit
 from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Spec, WtlError
 
 FILE = "own_data.json"

@@ -12,16 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import checkpoint, results, tables
-from watchtrylearn.config import from_json
-from watchtrylearn.documents import read_published
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.files import write_json
-from watchtrylearn.progress import Display
+from watchtrylearn.learners.weights import RESULTS, pretrained
 from watchtrylearn.protocol import Attempt
+from watchtrylearn.reporting import results, tables
+from watchtrylearn.reporting.documents import read_published
+from watchtrylearn.system.config import from_json
+from watchtrylearn.system.files import write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.training import checkpoint
 from watchtrylearn.types import WtlError
-from watchtrylearn.weights import RESULTS, pretrained
 
 LEARNERS = ("one_shot", "watch_try_learn")
 DEMO_TASKS = 8  # two scenes each, one of them in conflict with the task's only demonstration

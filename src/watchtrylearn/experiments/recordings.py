@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from watchtrylearn.config import require_within
 from watchtrylearn.data.lerobot import Columns, Dataset, part
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.open_loop import KNOWN, NEW, Case
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.ops.random import generator
-from watchtrylearn.train import TrainConfig
+from watchtrylearn.system.config import require_within
+from watchtrylearn.training.fit import TrainConfig
 from watchtrylearn.types import Channel, Episode, Spec, WtlError, canonical_json
 
 APART = 1_000_000  # between the scenes of datasets that do not say in which scene they were recorded
@@ -88,7 +88,7 @@ def combine(datasets: Sequence[Dataset], settings: OwnData) -> tuple[Spec, list[
         fps=spec.fps // every,
         horizon=max(map(len, episodes)),
         commands_state=commands_state,
-        observation={name: _union([d.spec.observation[name] for d in datasets]) for name in spec.observation},
+        observation={name: _union([d.spec.numbers[name] for d in datasets]) for name in spec.numbers},
         action=_union([d.spec.action for d in datasets]),
     )
     return combined, episodes
@@ -97,7 +97,7 @@ def combine(datasets: Sequence[Dataset], settings: OwnData) -> tuple[Spec, list[
 def _differences(one: Spec, other: Spec) -> list[str]:
     found = one.differences(replace(other, horizon=one.horizon))
     channels = [("action", one.action, other.action)]
-    channels += [(f"observation.{n}", c, other.observation[n]) for n, c in one.observation.items() if not found]
+    channels += [(f"observation.{n}", c, other.numbers[n]) for n, c in one.numbers.items() if not found]
     if not found:
         found += [f"{n}: {list(a.names)}, not {list(b.names)}" for n, a, b in channels if a.names != b.names]
     return found

@@ -27,17 +27,17 @@ from typing import Any
 import torch
 from rich.markup import escape
 
-from watchtrylearn import checkpoint
-from watchtrylearn.config import from_json
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.documents import Seconds, Text
 from watchtrylearn.experiments import Experiment
-from watchtrylearn.files import contained, directory_lock, read_typed, write_json
 from watchtrylearn.learners import learner_names, outline
-from watchtrylearn.progress import Display
-from watchtrylearn.settings import refuse_changes
-from watchtrylearn.signals import Interrupted
+from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.suites import Suite, make_suite
+from watchtrylearn.system.config import from_json
+from watchtrylearn.system.files import contained, directory_lock, read_typed, write_json
+from watchtrylearn.system.progress import Display
+from watchtrylearn.system.settings import refuse_changes
+from watchtrylearn.system.signals import Interrupted
+from watchtrylearn.training import checkpoint
 from watchtrylearn.types import Split, Task, WtlError
 
 BESIDE = "beside"  # the folder of a second process, and the mark of its wall times

@@ -15,23 +15,23 @@ from pathlib import Path
 
 import numpy as np
 
-from watchtrylearn import checkpoint
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
-from watchtrylearn.files import read_typed, write_json
 from watchtrylearn.learners import AnyLearner, learner_names, load_named, make_learner
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.settings import refuse_changes
-from watchtrylearn.signals import stop_signals
 from watchtrylearn.suites import Demonstrator
-from watchtrylearn.train import TrainSummary, fit
+from watchtrylearn.system.files import read_typed, write_json
+from watchtrylearn.system.settings import refuse_changes
+from watchtrylearn.system.signals import stop_signals
+from watchtrylearn.training import checkpoint
+from watchtrylearn.training.fit import TrainSummary, fit
 from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt
+from watchtrylearn.reporting import results
 from watchtrylearn.suites import Suite
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import WtlError
 
 SEEDS = (0, 1)

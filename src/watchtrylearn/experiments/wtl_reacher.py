@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.wtl_state import adapted_to, attempted, in_new_scenes, new_seed
-from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
+from watchtrylearn.reporting import results
+from watchtrylearn.reporting.statistics import ratio_interval
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.statistics import ratio_interval
 from watchtrylearn.suites import Demonstrator, Suite
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import Context, Observation
 
 SEEDS = (0, 1, 2)

@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
-from watchtrylearn import results
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.beside import Verb
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.learners.chunk_policy import ChunkPolicy
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
-from watchtrylearn.progress import Display
 from watchtrylearn.protocol import Attempt, Scene
+from watchtrylearn.reporting import results
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Suite
+from watchtrylearn.system.progress import Display
 from watchtrylearn.types import Context, ContextBatch, Episode, Policy
 
 SEEDS = (0, 1, 2)

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from watchtrylearn import checkpoint
-from watchtrylearn.config import from_json
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners.bc import BC, BCConfig
 from watchtrylearn.learners.contextual import Contextual, ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.trials_only import TrialsOnly, TrialsOnlyConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
+from watchtrylearn.system.config import from_json
+from watchtrylearn.training import checkpoint
 from watchtrylearn.types import Spec, WtlError
 
 AnyLearner = BC | Contextual | OneShot | TrialsOnly | WatchTryLearn

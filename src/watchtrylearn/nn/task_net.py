@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from watchtrylearn.config import SHOWN, require_within
 from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
 from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.ops.mixture import chunk_log_likelihood
+from watchtrylearn.system.config import SHOWN, require_within
 from watchtrylearn.types import (
     ENVIRONMENT,
     STATE,

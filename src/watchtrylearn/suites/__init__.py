@@ -20,7 +20,7 @@ from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.reacher import Reacher
-    from watchtrylearn.suites.tabletop import Tabletop
+    from watchtrylearn.suites.tabletop.suite import Tabletop
     from watchtrylearn.suites.toy import Toy
 
 
@@ -67,7 +67,7 @@ class DemonstratingSuite(Suite, Demonstrator, Protocol):
 _SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
     "toy": "watchtrylearn.suites.toy",
     "reacher": "watchtrylearn.suites.reacher",
-    "tabletop": "watchtrylearn.suites.tabletop",
+    "tabletop": "watchtrylearn.suites.tabletop.suite",
 }
 
 

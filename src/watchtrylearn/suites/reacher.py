@@ -178,8 +178,8 @@ class ReacherWorlds(VectorEnv):
             raise WtlError(f"worlds need one scene seed per task, got {len(tasks)} tasks and {len(seeds)} seeds")
         self.tasks, self.seeds, self.episode_spec = list(tasks), [int(s) for s in seeds], SPEC
         self.num_envs = len(self.tasks)
-        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in SPEC.observation.items()})
-        self.single_action_space = _box(SPEC.action)
+        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in SPEC.observation.items()})
+        self.single_action_space = SPEC.action.space()
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
         self.right = np.array([int(t["target"]) for t in tasks])
@@ -330,7 +330,3 @@ def demonstrations(worlds: ReacherWorlds) -> list[Episode]:
 @functools.cache
 def _model() -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(MODEL)
-
-
-def _box(channel: Channel) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))

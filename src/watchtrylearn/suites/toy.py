@@ -148,8 +148,8 @@ class PointWorlds(VectorEnv):
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
         self.tasks, self.seeds, self.episode_spec = list(tasks), list(seeds), SPEC
         self.num_envs = len(tasks)
-        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in SPEC.observation.items()})
-        self.single_action_space = _box(SPEC.action)
+        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in SPEC.observation.items()})
+        self.single_action_space = SPEC.action.space()
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
         pairs = zip(tasks, seeds, strict=True)
@@ -214,7 +214,3 @@ def _marks(task: Task, seed: int) -> Float[np.ndarray, "mark dim"]:
     left = np.array([-np.cos(angle[0]), up * np.sin(angle[0])])
     right = np.array([np.cos(angle[1]), -up * np.sin(angle[1])])
     return np.stack([right, left] if _swapped(seed) else [left, right])
-
-
-def _box(channel: Channel) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))

@@ -20,7 +20,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from watchtrylearn.errors import suggestion
-from watchtrylearn.files import parse_typed, read_bytes, read_typed, write_atomic, write_json
+from watchtrylearn.system.files import parse_typed, read_bytes, read_typed, write_atomic, write_json
 from watchtrylearn.types import WtlError
 
 FILE = "metrics.jsonl"

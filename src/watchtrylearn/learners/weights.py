@@ -6,7 +6,7 @@ from pathlib import Path
 
 from watchtrylearn.errors import WtlError, suggestion
 
-FOLDER = Path(__file__).parent / "pretrained"
+FOLDER = Path(__file__).parent.parent / "pretrained"
 RESULTS = "results.json"  # in every folder: the published rows of its learners, the experiment, the data
 
 

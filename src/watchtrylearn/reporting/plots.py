@@ -19,8 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.results import LABELS, METRICS, Row, label
-from watchtrylearn.tables import lines
+from watchtrylearn.reporting.results import LABELS, METRICS, Row, label
+from watchtrylearn.reporting.tables import lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
@@ -203,7 +203,7 @@ def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row
 
 def standalone(svg: str) -> str:
     """A figure of this module as a file of its own: it brings the report's colours, for light and dark, with it."""
-    style = files("watchtrylearn").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("watchtrylearn.reporting").joinpath("report.css").read_text(encoding="utf-8")
     colours = style[style.index(":root") : style.index("* {")]
     box = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
     assert box is not None, "matplotlib writes a viewBox"

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites import arrange, expert
-from watchtrylearn.suites.judge import Judge
-from watchtrylearn.suites.objects import KitchenObject, kitchen_objects
-from watchtrylearn.suites.scene import Row, Scene, build
-from watchtrylearn.suites.world import TabletopWorlds
+from watchtrylearn.suites.kitchen.objects import KitchenObject, kitchen_objects
+from watchtrylearn.suites.tabletop import arrange, expert
+from watchtrylearn.suites.tabletop.judge import Judge
+from watchtrylearn.suites.tabletop.model import ModelRow, SharedModel, build
+from watchtrylearn.suites.tabletop.world import TabletopWorlds
 from watchtrylearn.types import (
     ENVIRONMENT,
     SPLITS,
@@ -104,7 +104,7 @@ class Tabletop:
             spec=SPEC,
             tasks=tasks,
             seeds=seeds,
-            rows=[row(task) for task in tasks],
+            rows=[model_row(task) for task in tasks],
             start=functools.partial(arrange.start, scene),
             judge=_judge,
             nthread=self.nthread,
@@ -151,7 +151,7 @@ def make() -> Tabletop:
 
 
 @functools.cache
-def library() -> Scene:
+def library() -> SharedModel:
     """The layout with every object of every split: any task is a row of it."""
     return build(kitchen_objects())
 
@@ -167,10 +167,10 @@ def find_task(task: Task | str) -> Task:
     return known[task]
 
 
-def row(task: Task) -> Row:
+def model_row(task: Task) -> ModelRow:
     """The model parameters of a task."""
     objects, colours = (task["object A"], task["object B"]), (task["colour 0"], task["colour 1"])
-    return Row((str(objects[0]), str(objects[1])), (COLOURS[str(colours[0])], COLOURS[str(colours[1])]))
+    return ModelRow((str(objects[0]), str(objects[1])), (COLOURS[str(colours[0])], COLOURS[str(colours[1])]))
 
 
 def _judge(tasks: Sequence[Task], seeds: Sequence[int]) -> Judge:

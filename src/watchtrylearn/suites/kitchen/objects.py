@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites.kitchenware import KINDS, LYING
-from watchtrylearn.suites.meshes import Mesh as Mesh
-from watchtrylearn.suites.meshes import extent_y, merge
-from watchtrylearn.suites.pieces import Shape
+from watchtrylearn.suites.kitchen.kitchenware import KINDS, LYING
+from watchtrylearn.suites.kitchen.meshes import Mesh as Mesh
+from watchtrylearn.suites.kitchen.meshes import extent_y, merge
+from watchtrylearn.suites.kitchen.pieces import Shape
 from watchtrylearn.types import Split
 
 PARTS = 4  # collision slots per object

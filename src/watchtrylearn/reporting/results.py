@@ -17,8 +17,8 @@ import numpy as np
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.provenance import commit, machine, versions
-from watchtrylearn.statistics import METHOD, mean_interval, paired_comparison, rate_interval
+from watchtrylearn.reporting.provenance import commit, machine, versions
+from watchtrylearn.reporting.statistics import METHOD, mean_interval, paired_comparison, rate_interval
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Episode, WtlError
 

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from watchtrylearn.suites.render import Renderer
-from watchtrylearn.suites.scene import Scene, build
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, library, row
+from watchtrylearn.suites.tabletop.model import SharedModel, build
+from watchtrylearn.suites.tabletop.suite import SPEC, Tabletop, library, model_row
 from watchtrylearn.types import Episode, WtlError
 
 CAMERA = "clip"
@@ -74,7 +74,7 @@ def film(
     scene.model.cam_pos[scene.model.camera(CAMERA).id] = _viewpoint(scene, replays, width / height)
 
     def clip(seen: Replay) -> UInt8[np.ndarray, "time height width 3"]:
-        fields = scene.fields([row(seen.episode.task)])
+        fields = scene.fields([model_row(seen.episode.task)])
         renderer = Renderer(
             scene.model, fields, camera=CAMERA, width=width, height=height, samples=samples, steady=True
         )
@@ -112,16 +112,16 @@ def replay(suite: Tabletop, episodes: Sequence[Episode]) -> list[Replay]:
     ]
 
 
-def _only_objects_of(episodes: Sequence[Episode]) -> Scene:
+def _only_objects_of(episodes: Sequence[Episode]) -> SharedModel:
     """The layout with only the meshes that are seen: the ray caster's set-up time grows with their number."""
-    names = dict.fromkeys(name for e in episodes for name in row(e.task).objects)
+    names = dict.fromkeys(name for e in episodes for name in model_row(e.task).objects)
     return build([library().objects[name] for name in names])
 
 
 # -------------------------------------------------------------------------------------------------- the camera
 
 
-def _viewpoint(scene: Scene, replays: Sequence[Replay], aspect: float) -> Float[np.ndarray, "3"]:
+def _viewpoint(scene: SharedModel, replays: Sequence[Replay], aspect: float) -> Float[np.ndarray, "3"]:
     """Where the camera is, with its own direction and lens, if what the replays are about fills the picture."""
     model = scene.model
     camera = model.camera(CAMERA).id
@@ -138,7 +138,7 @@ def _viewpoint(scene: Scene, replays: Sequence[Replay], aspect: float) -> Float[
     return seen
 
 
-def _about(scene: Scene, seen: Replay) -> Points:
+def _about(scene: SharedModel, seen: Replay) -> Points:
     """Corners of what an episode is about: the gripper and the two things that may be meant, all the way."""
     joint = scene.model.joint
     hand = seen.qpos[:, joint("x").qposadr[0] :][:, :3]
@@ -146,7 +146,7 @@ def _about(scene: Scene, seen: Replay) -> Points:
     if seen.episode.task.family == "button":
         boxes += [_box(seen.mocap_pos[:1, 1 + slot], *CAP) for slot in range(2)]
     else:
-        for slot, name in enumerate(row(seen.episode.task).objects):
+        for slot, name in enumerate(model_row(seen.episode.task).objects):
             item = scene.objects[name]
             place = seen.qpos[:, joint(f"object{slot}").qposadr[0] :][:, :3]
             around = (item.radius, item.radius, item.rest_height)

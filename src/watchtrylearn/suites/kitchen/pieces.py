@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from watchtrylearn.suites.meshes import Mesh, Profile, barrel, hull, revolve, shell, smooth, sweep
+from watchtrylearn.suites.kitchen.meshes import Mesh, Profile, barrel, hull, revolve, shell, smooth, sweep
 
 Points = Sequence[tuple[float, float]]
 

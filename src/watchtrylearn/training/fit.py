@@ -26,14 +26,14 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
-from watchtrylearn import checkpoint
-from watchtrylearn.config import require_within
-from watchtrylearn.files import directory_lock, read_typed, write_json
-from watchtrylearn.metrics import MetricLog, read_metrics
 from watchtrylearn.ops.random import generator
-from watchtrylearn.progress import Advance, Display
-from watchtrylearn.settings import differences, refuse_changes
-from watchtrylearn.signals import Interrupted, stop_signals
+from watchtrylearn.system.config import require_within
+from watchtrylearn.system.files import directory_lock, read_typed, write_json
+from watchtrylearn.system.progress import Advance, Display
+from watchtrylearn.system.settings import differences, refuse_changes
+from watchtrylearn.system.signals import Interrupted, stop_signals
+from watchtrylearn.training import checkpoint
+from watchtrylearn.training.metrics import MetricLog, read_metrics
 from watchtrylearn.types import Batch, Spec, WtlError
 
 _CONFIG, _CHECKPOINTS = "config.json", "checkpoints"

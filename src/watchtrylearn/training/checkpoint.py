@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from watchtrylearn.files import (
+from watchtrylearn.system.files import (
     JSON_LIMIT,
     parse_typed,
     read_bytes,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from msgspec import Meta
 
 from watchtrylearn.errors import WtlError
-from watchtrylearn.files import JSON_LIMIT, parse_typed, read_bytes
+from watchtrylearn.system.files import JSON_LIMIT, parse_typed, read_bytes
 
 Text = Annotated[str, Meta(max_length=2000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]

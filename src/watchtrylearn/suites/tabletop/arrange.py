@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.suites.geometry import yaw_quaternion
-from watchtrylearn.suites.scene import Scene
-from watchtrylearn.suites.world import Start
+from watchtrylearn.suites.tabletop.model import SharedModel
+from watchtrylearn.suites.tabletop.world import Start
 from watchtrylearn.types import Task, WtlError
 
 HALF = (0.06, 0.20)  # |x| of an object's origin
@@ -32,7 +32,7 @@ def goal_side(task: Task) -> int:
     return 0 if goal is None else (-1 if goal == "left" else 1)
 
 
-def start(scene: Scene, task: Task, seed: int) -> Start:
+def start(scene: SharedModel, task: Task, seed: int) -> Start:
     """The scene of a task: the same task and seed is the same scene, always."""
     rng = generator("scene", task.name, seed)
     items = [scene.objects[str(task[name])] for name in ("object A", "object B")]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from watchtrylearn.suites.meshes import Mesh, barrel, hull, revolve
-from watchtrylearn.suites.pieces import (
+from watchtrylearn.suites.kitchen.meshes import Mesh, barrel, hull, revolve
+from watchtrylearn.suites.kitchen.pieces import (
     SILHOUETTES,
     Points,
     Shape,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.results import in_conflict, outcome, paired
+from watchtrylearn.reporting.results import in_conflict, outcome, paired
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Episode
 

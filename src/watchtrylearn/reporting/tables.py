@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from watchtrylearn.results import METRICS, Entry, Row, label
+from watchtrylearn.reporting.results import METRICS, Entry, Row, label
 
 
 def columns(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from watchtrylearn import suites
 from watchtrylearn.experiments.run import Run
-from watchtrylearn.files import contained, read_bytes, write_atomic
-from watchtrylearn.gallery import Card, Pick, card, pick_gallery
-from watchtrylearn.progress import Advance
 from watchtrylearn.protocol import Attempt
+from watchtrylearn.reporting.gallery import Card, Pick, card, pick_gallery
 from watchtrylearn.suites import Suite
+from watchtrylearn.system.files import contained, read_bytes, write_atomic
+from watchtrylearn.system.progress import Advance
 from watchtrylearn.types import WtlError
 
 CLIPS = "clips"  # RUN/clips/DIGEST-0.mp4 and .jpg, -1, -2: demonstration, trial and retrial of one scene
@@ -35,7 +35,7 @@ def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
     missing = [name for name in picks if not all(path.exists() for clip in _paths(run, name) for path in clip)]
     if missing:
         try:
-            import watchtrylearn.suites.film  # noqa: F401
+            import watchtrylearn.suites.tabletop.film  # noqa: F401
         except ModuleNotFoundError as error:
             raise WtlError(f"the clips need {error.name}: pip install 'watchtrylearn[sim]'") from error
         with run.display.track("filming", sum(len(picks[name].episodes) for name in missing)) as advance:
@@ -55,7 +55,7 @@ def _digest(pick: Pick) -> str:
         sent = episode.action if episode.executed is None else episode.executed
         found.update(json.dumps([episode.task.to_json(), episode.seed, len(episode)], sort_keys=True).encode())
         found.update(episode.initial_state.tobytes() + sent.tobytes())
-    for source in sorted(Path(suites.__file__).parent.glob("*.py")):
+    for source in sorted(Path(suites.__file__).parent.rglob("*.py")):
         found.update(source.read_bytes())
     found.update(" ".join(version(name) for name in ("mujoco", "mujoco-warp", "av", "pillow")).encode())
     return found.hexdigest()[:32]
@@ -70,9 +70,9 @@ def _paths(run: Run, name: str) -> list[tuple[Path, Path]]:
 
 def _film(suite: Suite, pick: Pick, paths: Sequence[tuple[Path, Path]], advance: Advance) -> None:
     """Films a scene and keeps its clips."""
-    from watchtrylearn.suites.film import film
     from watchtrylearn.suites.render import encode_jpeg, encode_video
-    from watchtrylearn.suites.tabletop import Tabletop
+    from watchtrylearn.suites.tabletop.film import film
+    from watchtrylearn.suites.tabletop.suite import Tabletop
 
     assert isinstance(suite, Tabletop)
     for images, (mp4, jpg) in zip(film(suite, pick.episodes, on_clip=advance), paths, strict=True):

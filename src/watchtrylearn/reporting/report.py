@@ -19,11 +19,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from watchtrylearn import plots
-from watchtrylearn.files import write_atomic
-from watchtrylearn.gallery import Card
-from watchtrylearn.results import Entry, Row, label
-from watchtrylearn.tables import columns, lines, percent
+from watchtrylearn.reporting import plots
+from watchtrylearn.reporting.gallery import Card
+from watchtrylearn.reporting.results import Entry, Row, label
+from watchtrylearn.reporting.tables import columns, lines, percent
+from watchtrylearn.system.files import write_atomic
 from watchtrylearn.types import WtlError
 
 Document = Mapping[str, Any]
@@ -87,7 +87,7 @@ def write_report(
 def _environment() -> jinja2.Environment:
     """Templates of this package. Whatever is put into one is escaped, and what is not there is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("watchtrylearn", "."),
+        loader=jinja2.PackageLoader("watchtrylearn.reporting", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -109,7 +109,7 @@ def _environment() -> jinja2.Environment:
 
 def _own(name: str) -> Markup:
     """A file of this package as it is."""
-    return Markup(files("watchtrylearn").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(files("watchtrylearn.reporting").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _csp_hash(text: str) -> str:

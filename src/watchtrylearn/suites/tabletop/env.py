@@ -17,9 +17,9 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float, UInt8
 
-from watchtrylearn.suites.scene import build
-from watchtrylearn.suites.tabletop import SPEC, Tabletop, find_task, library, row
-from watchtrylearn.suites.world import TabletopWorlds
+from watchtrylearn.suites.tabletop.model import build
+from watchtrylearn.suites.tabletop.suite import SPEC, Tabletop, find_task, library, model_row
+from watchtrylearn.suites.tabletop.world import TabletopWorlds
 from watchtrylearn.types import MOST_STEPS, Task, WtlError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class _Camera:
     def renderer(self) -> Renderer:
         from watchtrylearn.suites.render import Renderer
 
-        shown, (width, height) = row(self.worlds.tasks[0]), self.size
+        shown, (width, height) = model_row(self.worlds.tasks[0]), self.size
         scene = build([library().objects[name] for name in shown.objects])
         return Renderer(scene.model, scene.fields([shown]), camera="clip", width=width, height=height, samples=2)
 

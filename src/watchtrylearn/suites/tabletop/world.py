@@ -27,10 +27,10 @@ from watchtrylearn.suites.geometry import (
     rotation_vector,
     upright,
 )
-from watchtrylearn.suites.judge import Facts, Judge
 from watchtrylearn.suites.physics import advance
-from watchtrylearn.suites.scene import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, Row, Scene
-from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Spec, Task, WtlError
+from watchtrylearn.suites.tabletop.judge import Facts, Judge
+from watchtrylearn.suites.tabletop.model import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, ModelRow, SharedModel
+from watchtrylearn.types import ENVIRONMENT, STATE, Spec, Task, WtlError
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class TabletopWorlds(VectorEnv):
 
     def __init__(
         self,
-        scene: Scene,
+        scene: SharedModel,
         spec: Spec,
         tasks: Sequence[Task],
         seeds: Sequence[int],
-        rows: Sequence[Row],
+        rows: Sequence[ModelRow],
         start: Callable[[Task, int], Start],
         judge: Callable[[Sequence[Task], Sequence[int]], Judge],
         nthread: int = 0,
@@ -72,8 +72,8 @@ class TabletopWorlds(VectorEnv):
         self.num_envs = len(self.tasks)
         if self.num_envs == 0:
             raise WtlError("worlds need at least one task")
-        self.single_observation_space = gymnasium.spaces.Dict({n: _box(c) for n, c in spec.observation.items()})
-        self.single_action_space: gymnasium.spaces.Box = _box(spec.action)
+        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in spec.observation.items()})
+        self.single_action_space: gymnasium.spaces.Box = spec.action.space()
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
         self._start_of, self._judge_of = start, judge
@@ -273,7 +273,3 @@ class _Views:
             squeeze=-self.force[:, 6],
             press=self.press.copy(),
         )
-
-
-def _box(channel: Channel) -> gymnasium.spaces.Box:
-    return gymnasium.spaces.Box(np.array(channel.low, np.float32), np.array(channel.high, np.float32))

@@ -14,7 +14,7 @@ PACKAGES = ("watchtrylearn", "torch", "numpy", "mujoco", "mujoco-warp")
 def commit() -> str:
     """The commit of the checkout this package runs from, with ``+dirty`` if its code was changed since; where
     there is no checkout, the version of the package."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py")  # not a virtualenv inside another project
     head = _git(package, "rev-parse", "HEAD") if tracked else None
     if not head:

@@ -1,7 +1,7 @@
 """The tabletop as one MuJoCo model: table, button panel, floating gripper, two slots for objects.
 
 Every task shares this layout; which two objects lie on the table and which colours the buttons have is a
-*row* of model parameters (``Scene.fields``). So hundreds of different tasks step in one batch and render in
+*row* of model parameters (``SharedModel.fields``). So hundreds of different tasks step in one batch and render in
 one call. What differs between scenes of one task (poses) is simulator state, never model: the panel and the
 buttons stand on mocap bodies.
 
@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from watchtrylearn.suites.objects import PARTS, KitchenObject, Mesh
+from watchtrylearn.suites.kitchen.objects import PARTS, KitchenObject, Mesh
 
 SUBSTEPS = 20  # of TIMESTEP: one control step of 0.1 s
 TIMESTEP = 0.005
@@ -126,7 +126,7 @@ BODY_FIELDS = ("mass", "inertia", "ipos", "iquat")
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """What makes one world's model: the objects in its two slots and the colours of its two buttons."""
 
     objects: tuple[str, str]
@@ -134,7 +134,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SharedModel:
     """The compiled layout and the compiled parameters of every object that may fill a slot.
 
     ``model`` holds the first two objects; ``library`` is a model with one body per object, from which rows
@@ -145,7 +145,7 @@ class Scene:
     library: mujoco.MjModel
     objects: dict[str, KitchenObject]
 
-    def fields(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    def fields(self, rows: Sequence[ModelRow]) -> dict[str, np.ndarray]:
         """MjModel fields, each (world, ...), that turn ``model`` into the models of ``rows``."""
         fields = {f"geom_{name}": self._tiled(f"geom_{name}", len(rows)) for name in GEOM_FIELDS}
         fields |= {f"body_{name}": self._tiled(f"body_{name}", len(rows)) for name in BODY_FIELDS}
@@ -170,7 +170,7 @@ class Scene:
             fields[f"geom_{field}"][world, geoms] = getattr(self.library, f"geom_{field}")[sources]
 
 
-def build(objects: Sequence[KitchenObject]) -> Scene:
+def build(objects: Sequence[KitchenObject]) -> SharedModel:
     """Compile the layout with the meshes of ``objects`` (at least two; the first two fill the slots)."""
     model = _layout()
     library = mujoco.MjSpec()
@@ -184,10 +184,10 @@ def build(objects: Sequence[KitchenObject]) -> Scene:
     _add_contact_sensors(model)
     layout = model.compile()
     # Frames that coincide for the objects compiled into the slots need not do so for others: without this,
-    # MuJoCo's kinematics would skip the geom_pos and geom_quat that ``Scene.fields`` fills in.
+    # MuJoCo's kinematics would skip the geom_pos and geom_quat that ``SharedModel.fields`` fills in.
     layout.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     layout.body_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
-    return Scene(layout, library.compile(), {item.name: item for item in objects})
+    return SharedModel(layout, library.compile(), {item.name: item for item in objects})
 
 
 def _layout() -> mujoco.MjSpec:
@@ -212,7 +212,7 @@ def _add_object(spec: mujoco.MjSpec, item: KitchenObject, body: str, slot: bool 
     """A free body: one visual mesh and exactly ``PARTS`` collision geoms, the spare ones switched off.
 
     In a slot the spare ones stay on: MuJoCo builds bounding volumes only for geoms that collide when
-    compiled, and another object in the same slot may need them. There ``Scene.fields`` does the switching.
+    compiled, and another object in the same slot may need them. There ``SharedModel.fields`` does the switching.
     """
     mesh_type = mujoco.mjtGeom.mjGEOM_MESH
     added = spec.worldbody.add_body(name=body, pos=[0, 0, item.rest_height])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from watchtrylearn.suites.scene import BUTTON_TRAVEL
+from watchtrylearn.suites.tabletop.model import BUTTON_TRAVEL
 
 PRESSED = 0.6 * BUTTON_TRAVEL  # a button pushed down this far is pressed
 LIFT = 0.05  # "lifted": metres above where it stood

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.config import shortened
+from watchtrylearn.system.config import shortened
 from watchtrylearn.types import WtlError
 
 SHOWN = 5  # differences named in one sentence

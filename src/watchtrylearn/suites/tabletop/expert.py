@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites.arrange import goal_side
 from watchtrylearn.suites.geometry import yaw_of
-from watchtrylearn.suites.scene import BUTTON_HEIGHT, BUTTON_TRAVEL, BUTTONS, OBJECTS
-from watchtrylearn.suites.world import TabletopWorlds
+from watchtrylearn.suites.tabletop.arrange import goal_side
+from watchtrylearn.suites.tabletop.model import BUTTON_HEIGHT, BUTTON_TRAVEL, BUTTONS, OBJECTS
+from watchtrylearn.suites.tabletop.world import TabletopWorlds
 from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Observation
 
 OPEN, NARROW, SHUT = 0.08, 0.014, 0.0  # finger openings (m): around an object, two tips to push, closed

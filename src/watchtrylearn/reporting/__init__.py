@@ -1,0 +1,1 @@
+"""From attempts to what a person reads: results, intervals, tables, plots, the report."""

@@ -1,0 +1,1 @@
+"""A library of kitchen objects, drawn by formula, measured and split."""

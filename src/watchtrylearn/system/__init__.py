@@ -1,0 +1,1 @@
+"""What every program needs: durable files, configs, signals, progress."""

@@ -1,0 +1,1 @@
+"""Meta-training: updates, sources of batches, the loop, checkpoints and the log."""
