@@ -13,7 +13,7 @@ one action). Episodes are time-major and store the observation *before* each act
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -236,25 +236,49 @@ class Adaptive(Protocol):
     name: str
     spec: Spec
 
-    def adapt(self, context: Sequence[Context]) -> Policy:
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
         """A policy for one world per context."""
 
 
 @runtime_checkable
+class Explorer(Adaptive, Protocol):
+    """A method that can gather diverse trials for others (or itself) to learn from."""
+
+    def explore(self, contexts: Sequence[Context]) -> Policy:
+        """A policy for one world per context whose attempts differ from each other: mostly ``adapt``, sampled."""
+
+
+@runtime_checkable
 class Learner(Adaptive, Protocol):
-    """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
+    """What a method *is*: a loss for meta-training and ``adapt`` for everything after.
+
+    Whatever is a ``torch.nn.Module`` has the methods that training asks for beside these.
+    """
+
+    config: Any  # a frozen dataclass of JSON values
 
     def prepare(self, episodes: EpisodeBatch) -> None:
-        """Takes what it needs from the training episodes before the first step (scaling)."""
+        """Takes what it needs from the numbers of all training episodes before the first step (scaling).
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """The meta-training loss and named parts of it for the log."""
+        Images are not part of them: their scale is fixed. Many methods take nothing.
+        """
 
-    def adapt(self, context: Context | Sequence[Context]) -> Policy:
-        """A policy for one world per context."""
+    def loss(self, batch: Any) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+        """The training loss and named parts of it for the log.
 
-    def explore(self, context: Context | Sequence[Context]) -> Policy:
-        """A policy that gathers diverse trials (a stochastic version of ``adapt`` in most methods)."""
+        ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions
+        for others; it must only be able to move ``.to(device)``.
+        """
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def to(self, device: torch.device | str) -> Any: ...
 
 
 def canonical_json(value: Any) -> str:

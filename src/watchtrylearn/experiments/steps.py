@@ -32,7 +32,7 @@ from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
+from watchtrylearn.types import Context, Episode, Explorer, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
@@ -210,7 +210,7 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
 
 
 def _trials(
-    run: Run, learner: Learner, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+    run: Run, learner: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
 ) -> list[Episode]:
     worlds = run.suite.worlds([d.task for d in demonstrated], [d.seed for d in demonstrated])
     try:

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor, nn
 
@@ -34,7 +33,7 @@ from watchtrylearn.system.settings import differences, refuse_changes
 from watchtrylearn.system.signals import Interrupted, stop_signals
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.metrics import MetricLog, read_metrics
-from watchtrylearn.types import Batch, Spec, WtlError
+from watchtrylearn.types import Batch, Learner, WtlError
 
 _CONFIG, _CHECKPOINTS = "config.json", "checkpoints"
 MOST_STEPS, MOST_ROWS, LARGEST = 10**9, 100_000, 1e9  # bounds of what a config may ask for
@@ -145,25 +144,6 @@ class TrainSummary:
     resumed_at: int
 
 
-@runtime_checkable
-class Trainable(Protocol):
-    """What ``fit`` needs of a learner: a torch module with a name, a config, a spec and a loss."""
-
-    name: str
-    spec: Spec
-    config: Any
-
-    def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]: ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
-
-    def train(self, mode: bool = True) -> Any: ...
-
-
 def learning_rate(step: int, config: TrainConfig) -> float:
     """The learning rate of step 0, 1, ...: linear warm-up, then half a cosine."""
     if step < config.warmup:
@@ -179,7 +159,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class Run:
     """The state of a training run: learner, optimizer, averaged weights, counters, the log's open window."""
 
-    def __init__(self, learner: Trainable, config: TrainConfig, data: Mapping[str, str]) -> None:
+    def __init__(self, learner: Learner, config: TrainConfig, data: Mapping[str, str]) -> None:
         self.learner = learner
         self.config = config
         self.data = data
@@ -324,7 +304,7 @@ def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.opt
 
 
 def fit(
-    learner: Trainable,
+    learner: Learner,
     sample: Sample,
     config: TrainConfig,
     directory: str | Path,
@@ -439,7 +419,7 @@ def _bad_steps(run: Run, directory: Path) -> str:
 # ------------------------------------------------------------------------------------------ start or resume
 
 
-def _start_or_resume(learner: Trainable, config: TrainConfig, directory: Path, data: Mapping[str, str]) -> Run:
+def _start_or_resume(learner: Learner, config: TrainConfig, directory: Path, data: Mapping[str, str]) -> Run:
     """The run in ``directory``, or a new one, whose first weights are saved so that a restart has them."""
     learner.train(True)
     run = Run(learner, config, data)
