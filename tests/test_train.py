@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -27,7 +27,7 @@ from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.checkpoint import load_latest, load_model
 from watchtrylearn.training.fit import BAD_STEPS, TrainConfig, TrainSummary, fit, learning_rate
 from watchtrylearn.training.metrics import MetricLog, read_metrics
-from watchtrylearn.types import Batch, Channel, ContextBatch, EpisodeBatch, Spec, WtlError
+from watchtrylearn.types import Batch, Channel, Context, ContextBatch, EpisodeBatch, Policy, Spec, WtlError
 
 SPEC = Spec(
     fps=10,
@@ -57,6 +57,12 @@ class Line(nn.Module):
             torch.default_generator.manual_seed(3)
             self.net = nn.Sequential(nn.Linear(2, config.width), nn.Tanh(), nn.Linear(config.width, 1))
         self.register_buffer("seen", torch.zeros(()))
+
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Nothing."""
+
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
+        raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         x = batch.query.observation["state"]
