@@ -19,11 +19,11 @@ from torch import nn
 
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import AnyLearner, make_learner
+from watchtrylearn.learners import make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.progress import Display
 from watchtrylearn.training.fit import TrainConfig, fit
-from watchtrylearn.types import Batch, Channel, Episode, Kind, Spec, Task
+from watchtrylearn.types import Batch, Channel, Episode, Kind, Learner, Spec, Task
 
 LIMIT = 1.20  # the library's time per step over the hand-written loop's
 SHARE = 0.80  # the library's samples per second, drawing included, over the hand-written loop's
@@ -62,10 +62,10 @@ def _episode(task: Task, kind: Kind, seed: int, rng: np.random.Generator) -> Epi
 class Plain:
     """The hand-written loop: what one would type without the library."""
 
-    def __init__(self, learner: AnyLearner, config: TrainConfig) -> None:
+    def __init__(self, learner: Learner, config: TrainConfig) -> None:
         self.learner = learner
         self.config = config
-        self.parameters = [p for p in learner.parameters() if p.requires_grad]
+        self.parameters = [p for _, p in learner.named_parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, fused=True)
 
     def step(self, batch: Batch) -> None:

@@ -27,7 +27,7 @@ ALLOWED = {
     "learners": BASE | {"nn", "data", "training"},
     "rollouts": BASE | {"suites"},
     "protocol": BASE | {"suites", "rollouts"},
-    "reporting": BASE | {"suites", "protocol"},
+    "reporting": BASE | {"suites", "learners", "protocol"},
 }
 TOP = {"cli", "experiments", "__init__", "__main__"}  # these may import anything but cli
 CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "training.fit", "reporting.statistics"]

@@ -9,7 +9,7 @@ import torch
 
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import config_class, learner_names, load, make_learner
+from watchtrylearn.learners import learner_entry, learner_names, load, make_learner
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
@@ -35,14 +35,14 @@ def demos() -> list[Episode]:
 
 @pytest.fixture(scope="module")
 def trials(demos) -> list[Episode]:
-    learner = make_learner("bc", SUITE.spec, config_class("bc")(net=SMALL))
+    learner = make_learner("bc", SUITE.spec, learner_entry("bc").config(net=SMALL))
     worlds = SUITE.worlds([d.task for d in demos], [d.seed for d in demos])
     return rollout(learner.explore([Context()] * len(demos)), worlds)
 
 
 def build(name: str, embedding: str = ""):
     embedding = embedding or ("last_frame" if name == "contextual" else "object")
-    return make_learner(name, SUITE.spec, config_class(name)(net=replace(SMALL, embedding=embedding)))
+    return make_learner(name, SUITE.spec, learner_entry(name).config(net=replace(SMALL, embedding=embedding)))
 
 
 def batch_for(learner, episodes: list[Episode], size: int = 8):
@@ -237,8 +237,8 @@ def test_sizes_that_are_too_much_together_are_refused_before_anything_is_built()
 def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, trials):
     for name in ("trials_only", "watch_try_learn"):
         with pytest.raises(WtlError, match="nothing can be learned from trials"):
-            PairIndex(EpisodeTable.of(demos), config_class(name)().sampling)
-        PairIndex(EpisodeTable.of(demos + trials), config_class(name)().sampling)
+            PairIndex(EpisodeTable.of(demos), learner_entry(name).config().sampling)
+        PairIndex(EpisodeTable.of(demos + trials), learner_entry(name).config().sampling)
 
 
 def test_the_embedding_is_chosen_by_what_the_data_have():

@@ -281,6 +281,16 @@ class Learner(Adaptive, Protocol):
     def to(self, device: torch.device | str) -> Any: ...
 
 
+@runtime_checkable
+class Successor(Learner, Protocol):
+    """A learner that begins where another method ended: ``start_from`` comes before ``prepare``."""
+
+    starts_from: str  # the name of that method
+
+    def start_from(self, trained: Any) -> None:
+        """Takes what it needs of the trained learner ``starts_from``."""
+
+
 def canonical_json(value: Any) -> str:
     """JSON text that is equal for equal values: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from watchtrylearn.learners import LEARNERS
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting.provenance import commit, machine, versions
@@ -36,15 +37,7 @@ MAIN = (
     ("watch_try_learn", 1),
     ("watch_try_learn", 2),
 )
-LABELS = {
-    "bc": "behaviour cloning",
-    "contextual": "contextual policy",
-    "one_shot": "one-shot imitation",
-    "trials_only": "trials only",
-    "watch_try_learn": "Watch-Try-Learn",
-}
 REFERENCES = {"expert": "the demonstrator", "idle": "doing nothing"}  # what methods are held against
-BLIND = ("bc", "trials_only", *REFERENCES)  # who never looks at the demonstration
 METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
 OUTCOMES = {  # (first attempt, second attempt) -> what that is called
     (False, True): "corrected",
@@ -56,7 +49,7 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 
 def label(method: str, trials: int) -> str:
     """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = (LABELS | REFERENCES).get(method, method)
+    name = ({entry.name: entry.label for entry in LEARNERS} | REFERENCES).get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -187,7 +180,8 @@ def _of_seeds(attempts: Sequence[Attempt], values: Sequence[float]) -> dict[str,
 
 def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     """How many demonstrations the method watched."""
-    return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
+    blind = {*REFERENCES, *(learner.name for learner in LEARNERS if not learner.uses_demos)}
+    return 0 if entry[0] in blind else len(attempts[0].scene.demos)
 
 
 def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> float | None:
