@@ -101,8 +101,8 @@ if (
 __version__ = version("watchtrylearn")
 __all__ = [
     "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory", "EpisodeStore",
-    "EpisodeTable", "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
-    "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
+    "EpisodeTable", "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene",
+    "Spec", "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
     "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
     "read_lerobot", "rollout", "stack", "suite_names",
 ]  # fmt: skip
