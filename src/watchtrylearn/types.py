@@ -130,15 +130,20 @@ class Episode:
             return ["the episode has no steps"]
         if len(self) > spec.horizon:
             found.append(f"{len(self)} steps, more than the horizon of {spec.horizon}")
-        sent = "action" if self.executed is None else "executed"
-        found += spec.action.problems(sent, getattr(self, sent), len(self))
-        if self.executed is not None:  # what was intended may lie outside the bounds
-            found += spec.action.unbounded().problems("action", self.action, len(self))
+        outside = spec.action.problems("action", self.action, len(self))
+        if self.executed is not None and outside:  # what was intended may lie outside of the bounds, if what was sent
+            outside = spec.action.problems("executed", self.executed, len(self))  # does not (in version 0.1 it might)
+        found += outside
+        if self.executed is not None and not outside:
+            anything = spec.action.unbounded()
+            found += anything.problems("action", self.action, len(self))
+            found += anything.problems("executed", self.executed, len(self))
         for name, channel in spec.observation.items():
             found += channel.problems(f"observation.{name}", self.observation.get(name), len(self))
             if self.final:
                 last = self.final.get(name)
-                found += channel.problems(f"final.{name}", None if last is None else last[None], 1)
+                wrong = channel.problems(f"final.{name}", None if last is None else last[None], 1)
+                found += [text.replace(" at step 0", "") for text in wrong]
         if self.reward.shape != (len(self),):
             found.append(f"reward: shape {self.reward.shape}, expected ({len(self)},)")
         elif not np.isfinite(self.reward).all():
