@@ -13,7 +13,7 @@ from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.system.config import override, require_within
-from watchtrylearn.training.fit import TrainConfig
+from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
 MOST = 1_000_000  # tasks, or scenes of each

@@ -38,6 +38,7 @@ from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import differences, refuse_changes
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Learner, Spec, Successor, WtlError
 
 FILE = "own_data.json"
@@ -128,7 +129,7 @@ def train(run: Run, name: str) -> None:
     learner.prepare(memory.numbers())
     summary = fit(
         learner,
-        lambda rng: gather(memory, pairs.sample(rng, plan.batch_size)),
+        FixedSource(lambda rng: gather(memory, pairs.sample(rng, plan.batch_size))),
         plan,
         run.directory / name,
         data,

@@ -31,6 +31,7 @@ from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import TrainSummary, fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import Context, Episode, Explorer, Learner, Spec, Successor, Task, WtlError
 
 BATCH = 256  # worlds at once
@@ -118,7 +119,7 @@ def train(run: Run, name: str) -> TrainSummary:
     with timed(run, f"train {name}"):
         return fit(
             learner,
-            lambda rng: gather(memory, pairs.sample(rng, plan.batch_size)),
+            FixedSource(lambda rng: gather(memory, pairs.sample(rng, plan.batch_size))),
             plan,
             run.directory / name,
             data,
