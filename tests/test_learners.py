@@ -9,7 +9,7 @@ import torch
 
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import config_class, learner_names, load, make_learner
+from watchtrylearn.learners import learner_entry, learner_names, load, make_learner
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
@@ -18,7 +18,9 @@ from watchtrylearn.nn.task_net import NetConfig, TaskNet
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
-from watchtrylearn.training.fit import TrainConfig, fit
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
@@ -35,14 +37,14 @@ def demos() -> list[Episode]:
 
 @pytest.fixture(scope="module")
 def trials(demos) -> list[Episode]:
-    learner = make_learner("bc", SUITE.spec, config_class("bc")(net=SMALL))
+    learner = make_learner("bc", SUITE.spec, learner_entry("bc").config(net=SMALL))
     worlds = SUITE.worlds([d.task for d in demos], [d.seed for d in demos])
     return rollout(learner.explore([Context()] * len(demos)), worlds)
 
 
 def build(name: str, embedding: str = ""):
     embedding = embedding or ("last_frame" if name == "contextual" else "object")
-    return make_learner(name, SUITE.spec, config_class(name)(net=replace(SMALL, embedding=embedding)))
+    return make_learner(name, SUITE.spec, learner_entry(name).config(net=replace(SMALL, embedding=embedding)))
 
 
 def batch_for(learner, episodes: list[Episode], size: int = 8):
@@ -77,7 +79,8 @@ def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials
     pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))
     store = stack(demos + trials, SUITE.spec)
     plan = TrainConfig(steps=3, batch_size=4, threads=1)
-    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name, data={})
+    source = FixedSource(lambda rng: gather(store, pairs.sample(rng, 4)))
+    fit(learner, source, plan, tmp_path / name, data={})
     contexts = [Context(demos=(demos[0],)), Context(demos=demos[4:6], trials=trials[4:7])]
     assert torch.equal(*(acts(one, contexts) for one in (learner, load(tmp_path / name))))
 
@@ -237,8 +240,8 @@ def test_sizes_that_are_too_much_together_are_refused_before_anything_is_built()
 def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, trials):
     for name in ("trials_only", "watch_try_learn"):
         with pytest.raises(WtlError, match="nothing can be learned from trials"):
-            PairIndex(EpisodeTable.of(demos), config_class(name)().sampling)
-        PairIndex(EpisodeTable.of(demos + trials), config_class(name)().sampling)
+            PairIndex(EpisodeTable.of(demos), learner_entry(name).config().sampling)
+        PairIndex(EpisodeTable.of(demos + trials), learner_entry(name).config().sampling)
 
 
 def test_the_embedding_is_chosen_by_what_the_data_have():

@@ -349,12 +349,12 @@ def _on_own_data(
 ) -> None:
     """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
     from watchtrylearn.experiments import own_data
-    from watchtrylearn.learners import config_class
+    from watchtrylearn.learners import learner_entry
     from watchtrylearn.system.config import override
     from watchtrylearn.system.progress import Display
 
     if learner is not None:
-        config_class(learner)  # refuses an unknown name
+        learner_entry(learner)  # refuses an unknown name
     chosen = override(own_data.OwnData(), settings, "training on own data") if settings else None
     with own_data.open_run(out, data, chosen, Display(), skip) as run:
         if learner is not None:

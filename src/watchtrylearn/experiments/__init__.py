@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from watchtrylearn.errors import suggestion
-from watchtrylearn.learners import AnyConfig, config_class, learner_names
+from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.nn.task_net import NetConfig
 from watchtrylearn.system.config import override, require_within
-from watchtrylearn.training.fit import TrainConfig
+from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
 MOST = 1_000_000  # tasks, or scenes of each
@@ -94,9 +95,9 @@ class Experiment:
         for learner in learner_names():
             self.config(learner)  # refuses what does not fit, before any work
 
-    def config(self, learner: str) -> AnyConfig:
+    def config(self, learner: str) -> Any:
         """The config of a learner in this experiment, complete: what it is built and trained with."""
-        made: AnyConfig = config_class(learner)()
+        made = learner_entry(learner).config()
         net = replace(self.net, embedding=EMBEDDING) if learner == "contextual" else self.net
         sampling = replace(made.sampling, frames=self.frames)
         if len(sampling.demos) > 1:  # a learner that watches

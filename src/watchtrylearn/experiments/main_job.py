@@ -14,7 +14,7 @@ from watchtrylearn.experiments import experiment as preset
 from watchtrylearn.experiments.beside import Killed, Verb, beside
 from watchtrylearn.experiments.clips import cards
 from watchtrylearn.experiments.run import Run, as_json
-from watchtrylearn.learners import learner_names
+from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting import results, tables
 from watchtrylearn.reporting.documents import read_document
@@ -90,13 +90,7 @@ def watch(run: Run) -> None:
 
 def learn(run: Run, name: str) -> None:
     """Trains one learner."""
-    what = {
-        "bc": "behaviour cloning (it sees no demonstration)",
-        "one_shot": "the trial policy, by one-shot imitation",
-        "trials_only": "a policy from own trials alone",
-        "watch_try_learn": "the retrial policy, from demonstration + trials + outcomes",
-    }
-    say(run, f"[bold]Learn[/bold]: {what.get(name, name)}")
+    say(run, f"[bold]Learn[/bold]: {learner_entry(name).summary}")
     summary = steps.train(run, name)
     loss = "not known, since its log is gone" if math.isnan(summary.loss) else f"{summary.loss:.3f}"
     say(run, f"  {name}: {summary.steps} steps, loss {loss}, {summary.seconds:.0f} s")
@@ -179,7 +173,7 @@ def entries(names: Sequence[str], attempts: int) -> list[results.Entry]:
     return [
         (name, trials)
         for name in names
-        for trials in (range(1, attempts + 1) if name in steps.LEARN_FROM_TRIALS else (0,))
+        for trials in (range(1, attempts + 1) if learner_entry(name).uses_trials else (0,))
     ]
 
 

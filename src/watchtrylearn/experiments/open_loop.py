@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from watchtrylearn.learners import learner_names
 from watchtrylearn.ops.random import generator
-from watchtrylearn.reporting.results import LABELS
+from watchtrylearn.reporting import results
 from watchtrylearn.reporting.statistics import mean_interval
 from watchtrylearn.types import STATE, Adaptive, Context, Episode, Observation, Policy, Spec
 
@@ -253,9 +254,9 @@ def tables(document: Mapping[str, Any]) -> Iterator[Table]:
 
 def label(row: Row) -> str:
     """What a person calls a line of the table."""
-    name = LABELS.get(str(row["method"]), str(row["method"]))
+    name = results.label(row["method"], 0)
     told = {"": "", "its task": ", shown its task", "another task": ", shown another task"}[row["watched"]]
-    return name + (told if row["method"] in LABELS else "") + (", after 1 trial" if row["trials"] else "")
+    return name + (told if row["method"] in learner_names() else "") + (", after 1 trial" if row["trials"] else "")
 
 
 def _cell(row: Row) -> str:

@@ -19,18 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.batches import gather
 from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
 from watchtrylearn.experiments.run import as_json
-from watchtrylearn.experiments.steps import LEARN_FROM_TRIALS
-from watchtrylearn.learners import AnyLearner, config_class, learner_names, load_named, make_learner
+from watchtrylearn.learners import learner_entry, learner_names, load_named, make_learner
 from watchtrylearn.learners.contextual import EMBEDDING
-from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.nn.task_net import TaskNet
 from watchtrylearn.reporting import results
 from watchtrylearn.reporting.documents import Seconds, Text
@@ -40,7 +38,8 @@ from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import differences, refuse_changes
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import fit
-from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Spec, WtlError
+from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Learner, Spec, Successor, WtlError
 
 FILE = "own_data.json"
 PADDED_LIMIT = 4 * 2**30  # bytes of the training episodes side by side, each as long as the longest
@@ -100,14 +99,14 @@ def train(run: Run, name: str) -> None:
     """Trains learner ``name`` in RUN/name from the training episodes."""
     settings, spec = run.settings, run.spec
     net = replace(settings.net, embedding=EMBEDDING) if name == "contextual" else settings.net
-    episodes = run.split.train if name in LEARN_FROM_TRIALS else [e for e in run.split.train if e.kind == "demo"]
-    if name in LEARN_FROM_TRIALS and not any(e.kind == "trial" for e in episodes):
+    episodes = run.split.train if learner_entry(name).uses_trials else [e for e in run.split.train if e.kind == "demo"]
+    if learner_entry(name).uses_trials and not any(e.kind == "trial" for e in episodes):
         raise WtlError(
             f"{name} learns from trials, and {', '.join(run.names)} has none; `--set columns.kind=COLUMN` "
             "says which column tells trials from demonstrations"
         )
     plan = replace(settings.train, seed=settings.seed)
-    usual = config_class(name)(net=net)
+    usual = learner_entry(name).config(net=net)
     elsewhere = 0.0 if _share_scenes(episodes) else 1.0
     config = replace(usual, sampling=replace(usual.sampling, frames=settings.frames, elsewhere=elsewhere))
     pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
@@ -118,16 +117,19 @@ def train(run: Run, name: str) -> None:
             f"more than {PADDED_LIMIT / 1e9:.1f} GB; `--set every=3` keeps every third step"
         )
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
-    store = stack(episodes, spec)
+    memory = EpisodeMemory(spec, episodes)
     learner = make_learner(name, spec, config, seed=settings.seed)
     data = {"episodes": run.digest, "held out": "; ".join(run.split.held_out)}
-    if isinstance(learner, WatchTryLearn):
-        learner.start_from(_one_shot(run))
-        data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
-    learner.prepare(store)
+    if isinstance(learner, Successor):
+        first = learner.starts_from
+        if not _is_trained(run, first):
+            raise WtlError(f"{name} starts from {first}; first `wtl train {first} --out {run.directory}`")
+        learner.start_from(_load(run, first))
+        data[f"weights of {first}"] = checkpoint.model_sha256(run.directory / first)
+    learner.prepare(memory.numbers())
     summary = fit(
         learner,
-        lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+        FixedSource(lambda rng: gather(memory, pairs.sample(rng, plan.batch_size))),
         plan,
         run.directory / name,
         data,
@@ -192,7 +194,7 @@ def _kept(path: Path) -> _Kept:
     return replace(kept, settings=as_json(from_json(OwnData, kept.settings, str(path))))
 
 
-def _trained(run: Run) -> dict[str, AnyLearner]:
+def _trained(run: Run) -> dict[str, Learner]:
     found = {name: _load(run, name) for name in learner_names() if _is_trained(run, name)}
     if not found:
         raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
@@ -203,20 +205,12 @@ def _is_trained(run: Run, name: str) -> bool:
     return (run.directory / name / "model.json").exists()
 
 
-def _load(run: Run, name: str) -> AnyLearner:
+def _load(run: Run, name: str) -> Learner:
     """The trained learner RUN/name; refused if it is another, or was trained for other data."""
     learner = load_named(name, run.directory / name)
     different = learner.spec.differences(run.spec)
     if different:
         raise WtlError(f"{run.directory / name} was trained for other data: {'; '.join(different)}")
-    return learner
-
-
-def _one_shot(run: Run) -> OneShot:
-    if not _is_trained(run, "one_shot"):
-        raise WtlError(f"watch_try_learn starts from one_shot; first `wtl train one_shot --out {run.directory}`")
-    learner = _load(run, "one_shot")
-    assert isinstance(learner, OneShot)
     return learner
 
 

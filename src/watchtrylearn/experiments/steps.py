@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
-from watchtrylearn.learners import AnyLearner, learner_names, load_named, make_learner
-from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.learners import learner_entry, learner_names, load_named, make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
 from watchtrylearn.rollouts import rollout
@@ -32,7 +31,8 @@ from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
+from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.types import Context, Episode, Explorer, Learner, Spec, Successor, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
@@ -40,7 +40,6 @@ TEST_SEED = 2_000_000
 AGAIN, ELSEWHERE = 20, 1000  # attempts of the demonstrator at a test task, and how far apart their scene seeds are
 EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
-LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
 NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
 
@@ -110,18 +109,17 @@ def train(run: Run, name: str) -> TrainSummary:
     episodes = [episode for store in stores.values() for episode in store.read()]
     data = {where: store.digest() for where, store in stores.items()}
     pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
-    store = stack(episodes, run.suite.spec)
+    memory = EpisodeMemory(run.suite.spec, episodes)
     learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
-    if isinstance(learner, WatchTryLearn):
-        one_shot = trained(run, "one_shot")
-        assert isinstance(one_shot, OneShot)
-        learner.start_from(one_shot)
-        data["weights of one_shot"] = checkpoint.model_sha256(_model(run, "one_shot"))
-    learner.prepare(store)
+    if isinstance(learner, Successor):
+        first = learner.starts_from
+        learner.start_from(trained(run, first))
+        data[f"weights of {first}"] = checkpoint.model_sha256(_model(run, first))
+    learner.prepare(memory.numbers())
     with timed(run, f"train {name}"):
         return fit(
             learner,
-            lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+            FixedSource(lambda rng: gather(memory, pairs.sample(rng, plan.batch_size))),
             plan,
             run.directory / name,
             data,
@@ -139,7 +137,7 @@ def _required(run: Run, *parts: str) -> EpisodeStore:
     return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
-def trained(run: Run, name: str) -> AnyLearner:
+def trained(run: Run, name: str) -> Learner:
     """The trained learner RUN/name; refused if it is another, of other settings, or does not fit the suite."""
     learner = load_named(name, _model(run, name))
     require_same_spec(learner, run.suite)
@@ -185,6 +183,8 @@ def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
     demos = _required(run, "demos").read()
     repeats = getattr(run.experiment, EXPLORERS[explorer])
     learner = trained(run, explorer)
+    if not isinstance(learner, Explorer):
+        raise WtlError(f"{explorer} cannot gather trials: it has no `explore`")
     shown = _OtherDemos(demos, run.experiment.seed)
     with (
         timed(run, f"try {explorer}"),
@@ -210,7 +210,7 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
 
 
 def _trials(
-    run: Run, learner: Learner, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+    run: Run, learner: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
 ) -> list[Episode]:
     worlds = run.suite.worlds([d.task for d in demonstrated], [d.seed for d in demonstrated])
     try:
@@ -306,7 +306,7 @@ def evaluated(run: Run) -> list[str]:
 
 def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
     """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
-    trials = run.experiment.attempts if name in LEARN_FROM_TRIALS else 0
+    trials = run.experiment.attempts if learner_entry(name).uses_trials else 0
     expected = [(s, k) for k in range(trials + 1) for s in scenes]
 
     def make(on_step: Callable[[int], None]) -> list[Episode]:

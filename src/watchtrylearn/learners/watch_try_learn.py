@@ -41,6 +41,7 @@ class WatchTryLearn(nn.Module):
     """A frozen trial network for the first attempt, a retrial network for every later one."""
 
     name = "watch_try_learn"
+    starts_from = OneShot.name
 
     def __init__(self, config: WatchTryLearnConfig, spec: Spec) -> None:
         super().__init__()

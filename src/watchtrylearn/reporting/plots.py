@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.reporting.results import LABELS, METRICS, Row, label
+from watchtrylearn.learners import learner_names
+from watchtrylearn.reporting.results import METRICS, Row, label
 from watchtrylearn.reporting.tables import lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
@@ -76,8 +77,8 @@ class Look:
 
 
 def look(method: str, others: Iterable[str] = ()) -> Look:
-    """The look of a method; those that are not in ``LABELS`` follow in the order of ``others``."""
-    known = list(dict.fromkeys([*LABELS, *others, method]))
+    """The look of a method; those that are not in the table of learners follow in the order of ``others``."""
+    known = list(dict.fromkeys([*learner_names(), *others, method]))
     place = known.index(method)
     return Look(*_MARKERS[place % len(_MARKERS)], place % _COLOURS)
 

@@ -9,17 +9,18 @@ are compared on the very same scenes or not at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from watchtrylearn.learners import LEARNERS
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting.provenance import commit, machine, versions
 from watchtrylearn.reporting.statistics import METHOD, mean_interval, paired_comparison, rate_interval
-from watchtrylearn.suites import Suite
+from watchtrylearn.suites import Ambiguous, Suite
 from watchtrylearn.types import Episode, WtlError
 
 Entry = tuple[str, int]  # a line of the table: (method, trials made before the attempt)
@@ -36,15 +37,7 @@ MAIN = (
     ("watch_try_learn", 1),
     ("watch_try_learn", 2),
 )
-LABELS = {
-    "bc": "behaviour cloning",
-    "contextual": "contextual policy",
-    "one_shot": "one-shot imitation",
-    "trials_only": "trials only",
-    "watch_try_learn": "Watch-Try-Learn",
-}
 REFERENCES = {"expert": "the demonstrator", "idle": "doing nothing"}  # what methods are held against
-BLIND = ("bc", "trials_only", *REFERENCES)  # who never looks at the demonstration
 METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
 OUTCOMES = {  # (first attempt, second attempt) -> what that is called
     (False, True): "corrected",
@@ -56,7 +49,7 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 
 def label(method: str, trials: int) -> str:
     """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = (LABELS | REFERENCES).get(method, method)
+    name = ({entry.name: entry.label for entry in LEARNERS} | REFERENCES).get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -132,10 +125,9 @@ def _families(attempts: list[Attempt]) -> Iterator[tuple[str, list[Attempt]]]:
 
 def in_conflict(scene: Scene, suite: Suite) -> bool:
     """Do the readings of this scene's demonstrations disagree here? (False if the suite knows none.)"""
-    conflict: Callable[..., bool] | None = getattr(suite, "conflict", None)
-    if conflict is None or not scene.demos:
+    if not isinstance(suite, Ambiguous) or not scene.demos:
         return False
-    return all(conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
+    return all(suite.conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
 
 
 def succeeded(attempt: Attempt) -> bool:
@@ -187,7 +179,8 @@ def _of_seeds(attempts: Sequence[Attempt], values: Sequence[float]) -> dict[str,
 
 def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     """How many demonstrations the method watched."""
-    return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
+    blind = {*REFERENCES, *(learner.name for learner in LEARNERS if not learner.uses_demos)}
+    return 0 if entry[0] in blind else len(attempts[0].scene.demos)
 
 
 def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> float | None:
@@ -195,14 +188,13 @@ def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suit
 
     Who is told the target knows what two demonstrations say whose readings disagree.
     """
-    of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
-    if of_family is None:
+    if not isinstance(suite, Ambiguous):
         return None
-    demos, trials, scene = _demos(entry, attempts), entry[1], facts.get("scene", "same")
+    demos, trials, scene = _demos(entry, attempts), entry[1], str(facts.get("scene", "same"))
     if facts.get("target") == "told":
         demos = 2
     scenes = Counter(a.scene.task.family for a in attempts)
-    best = {family: of_family(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
+    best = {family: suite.ceiling(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
     known = [scenes[family] * value for family, value in best.items() if value is not None]
     return sum(known) / len(attempts) if len(known) == len(scenes) else None
 
