@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, *shape)
+Loss = tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]  # what is minimised, and parts of it to log
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -283,7 +284,7 @@ class Learner(Adaptive, Protocol):
         Images are not part of them: their scale is fixed. Many methods take nothing.
         """
 
-    def loss(self, batch: Any) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+    def loss(self, batch: Any) -> Loss:
         """The training loss and named parts of it for the log.
 
         ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions
