@@ -74,7 +74,9 @@ class Line(nn.Module):
 
 def sample(rng: np.random.Generator) -> Batch:
     x = torch.from_numpy(rng.normal(size=(8, 5, 2)).astype(np.float32))
-    query = EpisodeBatch({"state": x}, x @ SLOPE, torch.zeros(8, 5), torch.zeros(8), torch.full((8,), 5))
+    query = EpisodeBatch(
+        {"state": x}, x @ SLOPE, torch.zeros(8, 5), torch.zeros(8), torch.full((8,), 5), torch.ones(8, dtype=torch.bool)
+    )
     none = query[:, None]
     return Batch(ContextBatch(none, none), query, torch.zeros(8, 1, dtype=torch.long))
 

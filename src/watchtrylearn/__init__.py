@@ -20,6 +20,7 @@ from gymnasium import register, registry
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
     from watchtrylearn.data.lerobot import read_lerobot
+    from watchtrylearn.data.memory import EpisodeMemory
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
     from watchtrylearn.data.store import EpisodeStore
     from watchtrylearn.learners import learner_names, load, make_learner
@@ -50,6 +51,7 @@ _HOME = {
     "collate": "data.batches",
     "gather": "data.batches",
     "stack": "data.batches",
+    "EpisodeMemory": "data.memory",
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
     "Sampling": "data.sampling",
@@ -98,9 +100,9 @@ if (
 
 __version__ = version("watchtrylearn")
 __all__ = [
-    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeStore", "EpisodeTable",
-    "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
-    "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
+    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory", "EpisodeStore",
+    "EpisodeTable", "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene",
+    "Spec", "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
     "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
     "read_lerobot", "rollout", "stack", "suite_names",
 ]  # fmt: skip

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.batches import gather
 from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.open_loop import KNOWN
@@ -115,7 +116,7 @@ def train(run: Run, name: str) -> None:
             f"more than {PADDED_LIMIT / 1e9:.1f} GB; `--set every=3` keeps every third step"
         )
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
-    store = stack(episodes, spec)
+    memory = EpisodeMemory(spec, episodes)
     learner = make_learner(name, spec, config, seed=settings.seed)
     data = {"episodes": run.digest, "held out": "; ".join(run.split.held_out)}
     if isinstance(learner, Successor):
@@ -124,10 +125,10 @@ def train(run: Run, name: str) -> None:
             raise WtlError(f"{name} starts from {first}; first `wtl train {first} --out {run.directory}`")
         learner.start_from(_load(run, first))
         data[f"weights of {first}"] = checkpoint.model_sha256(run.directory / first)
-    learner.prepare(store)
+    learner.prepare(memory.numbers())
     summary = fit(
         learner,
-        lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+        lambda rng: gather(memory, pairs.sample(rng, plan.batch_size)),
         plan,
         run.directory / name,
         data,

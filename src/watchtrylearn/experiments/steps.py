@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
@@ -107,17 +108,17 @@ def train(run: Run, name: str) -> TrainSummary:
     episodes = [episode for store in stores.values() for episode in store.read()]
     data = {where: store.digest() for where, store in stores.items()}
     pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
-    store = stack(episodes, run.suite.spec)
+    memory = EpisodeMemory(run.suite.spec, episodes)
     learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
     if isinstance(learner, Successor):
         first = learner.starts_from
         learner.start_from(trained(run, first))
         data[f"weights of {first}"] = checkpoint.model_sha256(_model(run, first))
-    learner.prepare(store)
+    learner.prepare(memory.numbers())
     with timed(run, f"train {name}"):
         return fit(
             learner,
-            lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
+            lambda rng: gather(memory, pairs.sample(rng, plan.batch_size)),
             plan,
             run.directory / name,
             data,
