@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, *shape)
+Loss = tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]  # what is minimised, and parts of it to log
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -174,6 +175,18 @@ class Context:
         return Context(tuple(self.demos), (*self.trials, trial))
 
 
+def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
+    """The contexts that a method adapts to, one per world; anything else is refused with the right call."""
+    if isinstance(contexts, Context):
+        raise WtlError("a learner adapts to a list of contexts, one per world, not to one context: adapt([context])")
+    if isinstance(contexts, Episode):
+        raise WtlError("a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])")
+    wrong = [each for each in contexts if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt([Context(demos=[...])])")
+    return contexts
+
+
 @dataclass(frozen=True, eq=False)
 class EpisodeBatch:
     """Episodes as tensors, padded in time to a common length; ``length`` 0 marks an absent episode.
@@ -311,6 +324,14 @@ class Explorer(Adaptive, Protocol):
 
 
 @runtime_checkable
+class Targeted(Adaptive, Protocol):
+    """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:
+        """As ``adapt``, and told the number of the right entity in each world: what is left is carrying it out."""
+
+
+@runtime_checkable
 class Learner(Adaptive, Protocol):
     """What a method *is*: a loss for meta-training and ``adapt`` for everything after.
 
@@ -325,7 +346,7 @@ class Learner(Adaptive, Protocol):
         Images are not part of them: their scale is fixed. Many methods take nothing.
         """
 
-    def loss(self, batch: Any) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+    def loss(self, batch: Any) -> Loss:
         """The training loss and named parts of it for the log.
 
         ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions

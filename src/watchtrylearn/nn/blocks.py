@@ -28,6 +28,16 @@ def take_frames(
     return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
 
 
+def at_start(episodes: EpisodeBatch) -> dict[str, Float[torch.Tensor, "*batch _"]]:
+    """The first observation of each episode: the scene, before anything was done in it."""
+    return {name: value[..., 0, :] for name, value in episodes.observation.items()}
+
+
+def accuracy(logits: Float[torch.Tensor, "task choice"], right: Int[torch.Tensor, "task"]) -> Float[torch.Tensor, ""]:
+    """The share of tasks whose right choice is the most likely one."""
+    return (logits.argmax(-1) == right).float().mean()
+
+
 def signed_success(episodes: EpisodeBatch) -> Float[torch.Tensor, "*batch"]:
     """The yes or no as +1 or -1 (the authors' encoding); 0 where there is no episode."""
     return torch.where(episodes.length > 0, 2.0 * episodes.success - 1.0, 0.0)
