@@ -152,11 +152,6 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     return content
 
 
-def numbers_per_step(header: Header) -> int:
-    """Numbers in one row of the data files, images apart."""
-    return sum(entry["shape"][0] for entry in features(header).values() if entry["dtype"] != "image")
-
-
 def put_aside(root: Path, path: Path) -> None:
     """Move a file of the dataset, or a folder of them, into the quarantine."""
     aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")
@@ -303,6 +298,11 @@ def features(header: Header) -> dict[str, dict[str, Any]]:
 
 def _feature(channel: Channel | ImageChannel) -> dict[str, Any]:
     return {"dtype": channel.feature, "shape": list(channel.shape), "names": list(channel.names)}
+
+
+def numbers_per_step(header: Header) -> int:
+    """Numbers in one row of the data files, images apart."""
+    return sum(entry["shape"][0] for entry in features(header).values() if entry["dtype"] != "image")
 
 
 def info(header: Header, episodes: int, frames: int, tasks: int) -> dict[str, Any]:

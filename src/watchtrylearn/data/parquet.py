@@ -212,10 +212,19 @@ def image_files(content: Sequence[bytes]) -> pa.Array:
 
 def files(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row 1"]:
     """The inverse of ``image_files``: the bytes of each file."""
+    if name not in table.column_names:
+        raise WtlError(f"{path} has no column {name!r}")
     column = table.column(name).combine_chunks()
-    if column.null_count or column.field("bytes").null_count:
-        raise WtlError(f"{path}: {name} has no image in some rows")
-    found: np.ndarray = column.field("bytes").to_numpy(zero_copy_only=False)
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+        raise WtlError(f"{path}: {name} holds {str(column.type)[:100]}, not image files")
+    content = column.field("bytes")
+    if not (pa.types.is_binary(content.type) or pa.types.is_large_binary(content.type)):
+        raise WtlError(f"{path}: {name} holds {str(content.type)[:100]}, not the bytes of image files")
+    if column.null_count or content.null_count:
+        raise WtlError(f"{path}: {name} has no image in {column.null_count or content.null_count} rows")
+    found: np.ndarray = content.to_numpy(zero_copy_only=False)
     return found[:, None]
 
 

@@ -47,8 +47,8 @@ def problems(episode: Episode, header: Header) -> list[str]:
         found.append("initial_state: not finite")
     if stored.executed is not None and not header.executed:
         found.append(
-            "executed: this dataset has no column for it; begin one with executed=True, or store what reached the robot "
-            "as the action"
+            "executed: this dataset was created without executed actions; store the episodes in one that has them "
+            "(executed=True)"
         )
     return found
 
