@@ -13,7 +13,7 @@ right target, or, where that lies beyond the arm's reach, of the point of the re
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -110,6 +110,20 @@ class Reacher:
     def target(self, task: Task, seed: int) -> int:
         """The right target, 0 or 1: the same in every scene."""
         return int(task["target"])
+
+    def reward(
+        self,
+        tasks: Sequence[Task],
+        observation: Mapping[str, np.ndarray],
+        action: Float[np.ndarray, "batch act"],
+        next_observation: Mapping[str, np.ndarray],
+    ) -> Float[np.ndarray, "batch"]:
+        """-distance(fingertip, right target) - |action|^2."""
+        things = next_observation[ENVIRONMENT].astype(np.float64).reshape(len(tasks), 2, len(_TARGET))
+        way = things[np.arange(len(tasks)), [self.target(t, 0) for t in tasks], 2:]
+        effort = np.square(np.clip(action, -1.0, 1.0, dtype=np.float64)).sum(-1)
+        paid: np.ndarray = -np.linalg.norm(way, axis=-1) - effort
+        return paid
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """One successful demonstration in scene ``seed``; raises ``WtlError`` if the expert fails there."""

@@ -18,7 +18,7 @@ Episodes are as long as the straight way takes, so there is no time to try twice
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -99,6 +99,22 @@ class Toy:
         if demos > 1:
             return 0.5 if family == "mirror" and trials == 0 else 1.0
         return optimum(family, trials, subset)
+
+    def reward(
+        self,
+        tasks: Sequence[Task],
+        observation: Mapping[str, np.ndarray],
+        action: Float[np.ndarray, "batch act"],
+        next_observation: Mapping[str, np.ndarray],
+    ) -> Float[np.ndarray, "batch"]:
+        """1 where the right mark is reached; an attempt ends there."""
+        marks = next_observation[ENVIRONMENT].astype(np.float64).reshape(-1, 2, 2)
+        values = np.array([int(t["value"]) for t in tasks])
+        a_is_right = marks[:, 0, 0] > marks[:, 1, 0]
+        goal = np.where([t["reading"] == "identity" for t in tasks], values, values ^ a_is_right)
+        distance = np.linalg.norm(marks[np.arange(len(goal)), goal] - next_observation[STATE][:, :2], axis=-1)
+        reached: np.ndarray = distance < REACH
+        return reached.astype(np.float64)
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """The straight way to the right mark."""
