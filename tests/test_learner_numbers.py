@@ -22,7 +22,7 @@ from toy_learners import Random
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
 from watchtrylearn.learners import learner_entry, make_learner
-from watchtrylearn.nn.task_net import NetConfig
+from watchtrylearn.nn.target_net import NetConfig
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
@@ -50,7 +50,9 @@ def episodes() -> tuple[list[Episode], list[Episode]]:
 def numbers(name: str, embedding: str) -> dict[str, np.ndarray]:
     """The loss of every step of a short training, the weights after it, and what the policies do then."""
     demos, trials = episodes()
-    learner = make_learner(name, SUITE.spec, learner_entry(name).config(net=replace(SMALL, embedding=embedding)), seed=3)
+    learner = make_learner(
+        name, SUITE.spec, learner_entry(name).config(net=replace(SMALL, embedding=embedding)), seed=3
+    )
     store = stack(demos + trials, SUITE.spec)
     learner.prepare(store)
     pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))

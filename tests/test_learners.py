@@ -14,7 +14,7 @@ from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.nn.encoders import _levelled
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
@@ -92,7 +92,7 @@ def acts(learner, contexts) -> torch.Tensor:
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_absent_episodes_change_nothing(embedding, demos, trials):
-    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    net = TargetNet(replace(SMALL, embedding=embedding), SUITE.spec)
     alone = Context(demos=(demos[0],), trials=(trials[0],))
     crowd = Context(demos=demos[:3], trials=trials[:4])
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
@@ -104,7 +104,7 @@ def test_absent_episodes_change_nothing(embedding, demos, trials):
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
-    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    net = TargetNet(replace(SMALL, embedding=embedding), SUITE.spec)
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
 
     def embed(*shown: Episode) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_transitions_are_told_relative_to_their_sizes_and_padding_is_no_step():
 
 
 def test_a_trial_of_one_step_has_no_transition(demos, trials):
-    net = TaskNet(replace(SMALL, embedding="transitions"), SUITE.spec)
+    net = TargetNet(replace(SMALL, embedding="transitions"), SUITE.spec)
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
     short = replace(
         trials[0],
@@ -194,7 +194,7 @@ def test_without_a_warm_start_only_the_scaling_is_taken_over(demos):
 def test_actions_survive_scaling_and_its_inverse(demos):
     for commands_state in (False, True):
         spec = replace(SUITE.spec, commands_state=commands_state)
-        net = TaskNet(SMALL, spec)
+        net = TargetNet(SMALL, spec)
         store = stack(demos, spec)
         net.scaling.fit(store)
         state = store.observation[STATE]
@@ -213,7 +213,7 @@ def test_mistakes_in_a_configuration_name_the_right_word():
     with pytest.raises(WtlError, match="between 1 and chunk"):
         NetConfig(chunk=2, execute=3)
     with pytest.raises(WtlError, match="use 'flat'"):
-        TaskNet(replace(SMALL, embedding="object"), replace(SUITE.spec, entities=0))
+        TargetNet(replace(SMALL, embedding="object"), replace(SUITE.spec, entities=0))
     with pytest.raises(WtlError, match=r"contextual embeds by 'last_frame' alone; net.embedding is 'flat'"):
         ContextualConfig(net=replace(SMALL, embedding="flat"))
 
@@ -242,10 +242,10 @@ def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, tr
 
 
 def test_the_embedding_is_chosen_by_what_the_data_have():
-    assert TaskNet(SMALL, SUITE.spec).config.embedding == "object"
-    assert TaskNet(SMALL, replace(SUITE.spec, entities=0)).config.embedding == "flat"
+    assert TargetNet(SMALL, SUITE.spec).config.embedding == "object"
+    assert TargetNet(SMALL, replace(SUITE.spec, entities=0)).config.embedding == "flat"
     robot_alone = replace(SUITE.spec, observation={STATE: SUITE.spec.observation[STATE]}, entities=0, position=0)
-    assert TaskNet(SMALL, robot_alone).config.embedding == "flat"
+    assert TargetNet(SMALL, robot_alone).config.embedding == "flat"
 
 
 def test_a_policy_refuses_other_worlds_than_it_was_made_for(demos):

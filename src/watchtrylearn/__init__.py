@@ -7,8 +7,8 @@ task = suite.tasks("test")[1]
 demo = suite.demonstrate(task, seed=0)
 learner = wtl.load(wtl.pretrained("wtl-state") / "watch_try_learn")
 context = wtl.Context(demos=[demo])
-trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
-retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
+trial = wtl.rollout(learner.adapt([context]), suite.worlds([task], seeds=[1]))[0]
+retrial = wtl.rollout(learner.adapt([context.with_trial(trial)]), suite.worlds([task], seeds=[1]))[0]
 """
 
 from importlib import import_module
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.trials_only import TrialsOnlyConfig
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
     from watchtrylearn.learners.weights import pretrained
-    from watchtrylearn.nn.task_net import NetConfig
+    from watchtrylearn.nn.target_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
     from watchtrylearn.rollouts import rollout
     from watchtrylearn.suites import Suite, make_suite, suite_names
@@ -63,7 +63,7 @@ _HOME = {
     "OneShotConfig": "learners.one_shot",
     "TrialsOnlyConfig": "learners.trials_only",
     "WatchTryLearnConfig": "learners.watch_try_learn",
-    "NetConfig": "nn.task_net",
+    "NetConfig": "nn.target_net",
     "Attempt": "protocol",
     "Scene": "protocol",
     "evaluate": "protocol",

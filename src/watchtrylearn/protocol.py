@@ -1,7 +1,7 @@
 """Watch, try, learn: the one evaluation loop for every method. Read this file first.
 
     context = one demonstration
-    repeat:  policy = learner.adapt(context);  attempt = rollout(policy);  record success;  context += attempt
+    repeat:  policy = learner.adapt([context]);  attempt = rollout(policy);  record success;  context += attempt
 
 "Behaviour cloning", "one-shot imitation", "after 1 trial", "after 2 trials", "trials only" are rows that this
 loop produces with different learners; no method has an evaluation of its own.

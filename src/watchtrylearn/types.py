@@ -169,6 +169,18 @@ class Context:
         return Context(tuple(self.demos), (*self.trials, trial))
 
 
+def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
+    """The contexts that a method adapts to, one per world; anything else is refused with the right call."""
+    if isinstance(contexts, Context):
+        raise WtlError("a learner adapts to a list of contexts, one per world, not to one context: adapt([context])")
+    if isinstance(contexts, Episode):
+        raise WtlError("a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])")
+    wrong = [each for each in contexts if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt([Context(demos=[...])])")
+    return contexts
+
+
 @dataclass(frozen=True, eq=False)
 class EpisodeBatch:
     """Episodes as tensors, padded in time to a common length; ``length`` 0 marks an absent episode.
@@ -246,6 +258,14 @@ class Explorer(Adaptive, Protocol):
 
     def explore(self, contexts: Sequence[Context]) -> Policy:
         """A policy for one world per context whose attempts differ from each other: mostly ``adapt``, sampled."""
+
+
+@runtime_checkable
+class Targeted(Adaptive, Protocol):
+    """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:
+        """As ``adapt``, and told the number of the right entity in each world: what is left is carrying it out."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.learners.contextual import EMBEDDING
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
-from watchtrylearn.nn.task_net import NetConfig
+from watchtrylearn.nn.target_net import NetConfig
 from watchtrylearn.system.config import override, require_within
 from watchtrylearn.training.fit import TrainConfig
 from watchtrylearn.types import Split, WtlError

@@ -28,7 +28,7 @@ from watchtrylearn.experiments.recordings import OwnData, Split, combine, demons
 from watchtrylearn.experiments.run import as_json
 from watchtrylearn.learners import learner_entry, learner_names, load_named, make_learner
 from watchtrylearn.learners.contextual import EMBEDDING
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.nn.target_net import TargetNet
 from watchtrylearn.reporting import results
 from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.system.config import from_json
@@ -241,7 +241,7 @@ def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: 
     unseen = [f"observation.{name}" for name in spec.observation if name not in (STATE, ENVIRONMENT)]
     if unseen:
         say(display, f"no network here looks at {', '.join(unseen)}")
-    embedding = TaskNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
+    embedding = TargetNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
     say(display, f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
 
 

@@ -18,7 +18,7 @@ import torch
 from watchtrylearn.experiments import Experiment, main_job, steps
 from watchtrylearn.experiments.beside import Verb
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.learners.chunk_policy import ChunkPolicy
+from watchtrylearn.learners.plan_policy import PlanPolicy
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting import results
@@ -157,7 +157,7 @@ def _flipped(trial: Episode) -> Episode:
     return replace(trial, success=not trial.success)
 
 
-def _blindfold(policy: ChunkPolicy) -> ChunkPolicy:
+def _blindfold(policy: PlanPolicy) -> PlanPolicy:
     """The policy with neither yes nor no: a success of one half encodes as 0, between -1 and +1."""
     trials = policy.context.trials
     hidden = replace(trials, success=torch.full_like(trials.success, 0.5))
@@ -191,7 +191,7 @@ def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     right = [target(s.task, s.seed) for s in scenes]
 
     def adapt(learner: WatchTryLearn) -> Policy:
-        return ChunkPolicy(learner.trial, [Context(s.demos) for s in scenes], told=right)
+        return learner.adapt_told([Context(s.demos) for s in scenes], right)
 
     attempts = attempted(run, "one_shot-told", scenes, 0, adapt)
     return [replace(a, method="one_shot") for a in attempts]

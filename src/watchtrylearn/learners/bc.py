@@ -4,7 +4,7 @@ Paper: the "BC across all tasks (no meta-learning)" baseline of Watch-Try-Learn 
 code obtains it with ``ignore_embedding=True``). It imitates every demonstration of every training task from the
 observation alone, so at best it learns what demonstrations have in common.
 
-What we changed: the shared network (``nn.task_net``) instead of two layers of 100; see docs/learners/bc.md.
+What we changed: the shared network (``nn.target_net``) instead of two layers of 100; see docs/learners/bc.md.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, require_contexts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BC(nn.Module):
     def __init__(self, config: BCConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec)
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
@@ -48,10 +48,10 @@ class BC(nn.Module):
         """-log p(action | observation), the target chosen without evidence."""
         return self.net.loss(batch)
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same policy for every context."""
-        return ChunkPolicy(self.net, [Context() for _ in listed(context)])
+        return PlanPolicy(self.net, [Context() for _ in require_contexts(contexts)])
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same policy, sampled: what a robot that was shown nothing can do to gather trials."""
-        return ChunkPolicy(self.net, [Context() for _ in listed(context)], stochastic=True)
+        return PlanPolicy(self.net, [Context() for _ in require_contexts(contexts)], stochastic=True)

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, WtlError
 
 EMBEDDING = "last_frame"
@@ -43,7 +43,7 @@ class Contextual(nn.Module):
     def __init__(self, config: ContextualConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec)
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
@@ -53,10 +53,10 @@ class Contextual(nn.Module):
         """-log p(action of demo' | observation, last observation of demo)."""
         return self.net.loss(batch)
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """What the last frames suggest, carried out."""
-        return ChunkPolicy(self.net, demos_only(context))
+        return PlanPolicy(self.net, without_trials(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, with sampled ways of moving."""
-        return ChunkPolicy(self.net, demos_only(context), stochastic=True)
+        return PlanPolicy(self.net, without_trials(contexts), stochastic=True)

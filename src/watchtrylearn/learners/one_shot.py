@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
 
 
@@ -38,7 +38,7 @@ class OneShot(nn.Module):
     def __init__(self, config: OneShotConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec)
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
@@ -48,10 +48,14 @@ class OneShot(nn.Module):
         """-log p(action of demo' | observation, demo)."""
         return self.net.loss(batch)
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The most likely reading of the demonstrations, carried out."""
-        return ChunkPolicy(self.net, demos_only(context))
+        return PlanPolicy(self.net, without_trials(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """A sampled reading, carried out with sampled ways of moving: trials that differ from each other."""
-        return ChunkPolicy(self.net, demos_only(context), stochastic=True)
+        return PlanPolicy(self.net, without_trials(contexts), stochastic=True)
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> PlanPolicy:
+        """As ``adapt``, and told which entity to act on: what is left is carrying it out."""
+        return PlanPolicy(self.net, without_trials(contexts), told=targets)

@@ -11,15 +11,15 @@ What we changed (docs/learners/trials_only.md): any number of trials; the shared
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_demos
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
 
 
@@ -39,7 +39,7 @@ class TrialsOnly(nn.Module):
     def __init__(self, config: TrialsOnlyConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec)
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
@@ -49,14 +49,10 @@ class TrialsOnly(nn.Module):
         """-log p(action of demo' | observation, trials, outcomes)."""
         return self.net.loss(batch)
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """What the trials suggest, carried out."""
-        return ChunkPolicy(self.net, _trials_only(context))
+        return PlanPolicy(self.net, without_demos(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, sampled."""
-        return ChunkPolicy(self.net, _trials_only(context), stochastic=True)
-
-
-def _trials_only(context: Context | Sequence[Context]) -> list[Context]:
-    return [replace(c, demos=()) for c in listed(context)]
+        return PlanPolicy(self.net, without_demos(contexts), stochastic=True)

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
 from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, require_contexts
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class WatchTryLearn(nn.Module):
     def __init__(self, config: WatchTryLearnConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.trial = TaskNet(config.net, spec).requires_grad_(False)
-        self.retrial = TaskNet(config.net, spec)
+        self.trial = TargetNet(config.net, spec).requires_grad_(False)
+        self.retrial = TargetNet(config.net, spec)
 
     def start_from(self, one_shot: OneShot) -> None:
         """Takes the trained trial policy; the retrial network begins as a copy of it, or takes its scaling alone."""
@@ -64,14 +64,18 @@ class WatchTryLearn(nn.Module):
         """-log p(action of demo' | observation, demo, trials, outcomes), for the retrial network."""
         return self.retrial.loss(batch)
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The trial policy before the first trial (of all these contexts), the retrial policy after it."""
-        return ChunkPolicy(self._net(listed(context)), listed(context))
+        return PlanPolicy(self._net(contexts), contexts)
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, sampled."""
-        return ChunkPolicy(self._net(listed(context)), listed(context), stochastic=True)
+        return PlanPolicy(self._net(contexts), contexts, stochastic=True)
 
-    def _net(self, contexts: Sequence[Context]) -> TaskNet:
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> PlanPolicy:
+        """As ``adapt``, and told which entity to act on: what is left is carrying it out."""
+        return PlanPolicy(self._net(contexts), contexts, told=targets)
+
+    def _net(self, contexts: Sequence[Context]) -> TargetNet:
         """Contexts that mix tried and untried go to the retrial network, which is trained on 0 trials too."""
-        return self.retrial if any(c.trials for c in contexts) else self.trial
+        return self.retrial if any(c.trials for c in require_contexts(contexts)) else self.trial

@@ -1,4 +1,4 @@
-"""Acting with a ``TaskNet``: decide the target once, then carry out chunks of actions."""
+"""Acting with a ``TargetNet``: decide the target once, then carry out chunks of actions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from watchtrylearn.data.batches import collate
 from watchtrylearn.nn.encoders import Belief
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.nn.target_net import TargetNet
 from watchtrylearn.ops.mixture import pick_component
-from watchtrylearn.types import STATE, Context, Episode, Observation, WtlError
+from watchtrylearn.types import STATE, Context, Observation, WtlError, require_contexts
 
 
-class ChunkPolicy:
-    """Acts with a ``TaskNet`` in one world per context: decides the target once, then carries out chunks.
+class PlanPolicy:
+    """Acts with a ``TargetNet`` in one world per context: decides the target once, then carries out chunks.
 
     With ``stochastic`` the target and the mixture component are sampled (diverse trials), else the most likely
     ones are taken. Every world draws from its own generator. ``told`` (world,) names the targets instead, which
@@ -24,7 +24,7 @@ class ChunkPolicy:
 
     def __init__(
         self,
-        net: TaskNet,
+        net: TargetNet,
         contexts: Sequence[Context],
         stochastic: bool = False,
         told: Sequence[int] | None = None,
@@ -67,18 +67,11 @@ class ChunkPolicy:
         return torch.tensor([rng.random() for rng in self.rngs], dtype=torch.float32)
 
 
-def listed(context: Context | Sequence[Context]) -> Sequence[Context]:
-    """One context or several, as several; anything else is refused by name."""
-    if isinstance(context, Context):
-        return [context]
-    if isinstance(context, Episode):
-        raise WtlError("a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))")
-    wrong = [each for each in context if not isinstance(each, Context)]
-    if wrong:
-        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt(Context(demos=[...]))")
-    return context
+def without_trials(contexts: Sequence[Context]) -> list[Context]:
+    """What a method sees that only watches."""
+    return [replace(c, trials=()) for c in require_contexts(contexts)]
 
 
-def demos_only(context: Context | Sequence[Context]) -> list[Context]:
-    """Without the trials: what a method sees that only watches."""
-    return [replace(c, trials=()) for c in listed(context)]
+def without_demos(contexts: Sequence[Context]) -> list[Context]:
+    """What a method sees that was shown nothing."""
+    return [replace(c, demos=()) for c in require_contexts(contexts)]

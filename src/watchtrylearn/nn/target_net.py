@@ -94,7 +94,7 @@ class NetConfig:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 
 
-class TaskNet(nn.Module):
+class TargetNet(nn.Module):
     """Encoder, action head and scaling; everything a learner needs besides its choice of context."""
 
     def __init__(self, config: NetConfig, spec: Spec) -> None:
