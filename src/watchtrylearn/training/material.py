@@ -1,0 +1,41 @@
+"""What a method can be trained from, for learners that say themselves where their batches come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from gymnasium.vector import VectorEnv
+
+from watchtrylearn.types import Episode, Learner, Spec, Task
+
+Worlds = Callable[[Sequence[Task], Sequence[int]], VectorEnv]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All there is to train a method from.
+
+    Attributes:
+        spec: of the episodes.
+        episodes: demonstrations, and the trials of the methods from whose trials it learns.
+        tasks: the training tasks; none where there is nothing to try them in.
+        worlds: makes worlds of (tasks, scene seeds) to try in; None for recordings from elsewhere.
+        batch_size, seed: of the training.
+    """
+
+    spec: Spec
+    episodes: Sequence[Episode]
+    tasks: Sequence[Task]
+    worlds: Worlds | None
+    batch_size: int
+    seed: int
+
+
+@runtime_checkable
+class Sourced(Learner, Protocol):
+    """A learner that is not trained on (context, query) pairs: it says itself what its batches are."""
+
+    def source(self, material: Material) -> Any:
+        """Where the batches of its training come from: what ``fit`` takes as its source."""
