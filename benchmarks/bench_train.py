@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from watchtrylearn.data.batches import gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.data.sampling import PairIndex
 from watchtrylearn.learners import make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.progress import Display
-from watchtrylearn.training.fit import TrainConfig, fit
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import Batch, Channel, Episode, Kind, Learner, Spec, Task
 
 LIMIT = 1.20  # the library's time per step over the hand-written loop's
@@ -104,13 +107,14 @@ def compare(name: str, steps: int, threads: int) -> bool:
     config = TrainConfig(steps=steps, batch_size=64, threads=threads)
     data = episodes(tasks=32)
     learner, twin = (make_learner(name, spec()) for _ in range(2))
-    pairs, store = PairIndex(EpisodeTable.of(data), learner.config.sampling), stack(data, spec())
+    memory = EpisodeMemory(spec(), data)
+    pairs = PairIndex(memory.table, learner.config.sampling)
     for each in (learner, twin):
-        each.prepare(store)
+        each.prepare(memory.numbers())
         each.train()
-    turns = Turns(lambda rng: gather(store, pairs.sample(rng, config.batch_size)), Plain(twin, config))
+    turns = Turns(lambda rng: gather(memory, pairs.sample(rng, config.batch_size)), Plain(twin, config))
     with tempfile.TemporaryDirectory() as directory:
-        fit(learner, turns, config, directory, {}, Display(quiet=True))
+        fit(learner, FixedSource(turns), config, directory, {}, Display(quiet=True))
     drawing, by_hand, library = (float(np.median(t[5:])) for t in (turns.drawing, turns.by_hand, turns.library))
     share = by_hand / (library + drawing)
     print(

@@ -61,8 +61,8 @@ def test_iteration_holds_one_file_at_a_time(path: Path, monkeypatch: pytest.Monk
     fill(path)
     store = EpisodeStore.open(path)
     opened: list[int] = []
-    columns = store._columns
-    monkeypatch.setattr(store, "_columns", lambda file: opened.append(file) or columns(file))
+    read = store_module.read_batch
+    monkeypatch.setattr(store_module, "read_batch", lambda *args: opened.append(args[2]) or read(*args))
     iterator = iter(store)
     next(iterator)
     assert opened == [0]

@@ -13,13 +13,13 @@ one action). Episodes are time-major and store the observation *before* each act
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from watchtrylearn.errors import WtlError as WtlError
 from watchtrylearn.spec import ENVIRONMENT as ENVIRONMENT
@@ -130,15 +130,20 @@ class Episode:
             return ["the episode has no steps"]
         if len(self) > spec.horizon:
             found.append(f"{len(self)} steps, more than the horizon of {spec.horizon}")
-        sent = "action" if self.executed is None else "executed"
-        found += spec.action.problems(sent, getattr(self, sent), len(self))
-        if self.executed is not None:  # what was intended may lie outside the bounds
-            found += spec.action.unbounded().problems("action", self.action, len(self))
+        outside = spec.action.problems("action", self.action, len(self))
+        if self.executed is not None and outside:  # what was intended may lie outside of the bounds, if what was sent
+            outside = spec.action.problems("executed", self.executed, len(self))  # does not (in version 0.1 it might)
+        found += outside
+        if self.executed is not None and not outside:
+            anything = spec.action.unbounded()
+            found += anything.problems("action", self.action, len(self))
+            found += anything.problems("executed", self.executed, len(self))
         for name, channel in spec.observation.items():
             found += channel.problems(f"observation.{name}", self.observation.get(name), len(self))
             if self.final:
                 last = self.final.get(name)
-                found += channel.problems(f"final.{name}", None if last is None else last[None], 1)
+                wrong = channel.problems(f"final.{name}", None if last is None else last[None], 1)
+                found += [text.replace(" at step 0", "") for text in wrong]
         if self.reward.shape != (len(self),):
             found.append(f"reward: shape {self.reward.shape}, expected ({len(self)},)")
         elif not np.isfinite(self.reward).all():
@@ -191,6 +196,13 @@ class EpisodeBatch:
 
     The leading dimensions ``*batch`` are ``(episode,)`` in a store, ``(task, shot)`` in a context,
     ``(task,)`` for queries.
+
+    Attributes:
+        observation: the channels of numbers, before every action.
+        terminated: the episode ended because its outcome was settled.
+        images: the cameras, as uint8, at ``image_frames`` only, which are a time axis of their own; empty where nobody
+            asked for images.
+        image_frames: of which step each image is; ``length`` means after the last action. None without images.
     """
 
     observation: Mapping[str, Float[torch.Tensor, "*batch time _"]]
@@ -198,20 +210,33 @@ class EpisodeBatch:
     reward: Float[torch.Tensor, "*batch time"]
     success: Float[torch.Tensor, "*batch"]
     length: Int[torch.Tensor, "*batch"]
+    terminated: Bool[torch.Tensor, "*batch"]
+    images: Mapping[str, UInt8[torch.Tensor, "*batch frame _ _ 3"]] = field(default_factory=dict)
+    image_frames: Int[torch.Tensor, "*batch frame"] | None = None
 
     @property
     def mask(self) -> Bool[torch.Tensor, "*batch time"]:
         """True where a step exists."""
         return torch.arange(self.action.shape[-2], device=self.length.device) < self.length[..., None]
 
-    def __getitem__(self, index: Any) -> EpisodeBatch:
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> EpisodeBatch:
+        """The batch with every tensor changed in the same way."""
         return EpisodeBatch(
-            {name: value[index] for name, value in self.observation.items()},
-            self.action[index],
-            self.reward[index],
-            self.success[index],
-            self.length[index],
+            {name: change(value) for name, value in self.observation.items()},
+            change(self.action),
+            change(self.reward),
+            change(self.success),
+            change(self.length),
+            change(self.terminated),
+            {name: change(value) for name, value in self.images.items()},
+            None if self.image_frames is None else change(self.image_frames),
         )
+
+    def __getitem__(self, index: Any) -> EpisodeBatch:
+        return self.map(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> EpisodeBatch:
+        return self.map(lambda value: value.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,14 +246,51 @@ class ContextBatch:
     demos: EpisodeBatch
     trials: EpisodeBatch
 
+    def to(self, device: torch.device | str) -> ContextBatch:
+        return ContextBatch(self.demos.to(device), self.trials.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame)."""
+    """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame).
+
+    The query's images, where there are any, are of its first step (the scene), and then of ``frames``.
+    """
 
     context: ContextBatch
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """Single steps of many episodes, for methods that learn from transitions.
+
+    Attributes:
+        observation, action: what was seen, and what was done then.
+        reward: the discounted sum of the rewards from there to ``next_observation``, n steps on.
+        discount: what the value of ``next_observation`` counts beside it: ``gamma ** n``, or 0 where the episode
+            terminated there; one that was only cut off has a future.
+        next_observation: channel -> (transition, *shape), as ``observation``; images are uint8.
+    """
+
+    observation: Mapping[str, Shaped[torch.Tensor, "transition ..."]]
+    action: Float[torch.Tensor, "transition act"]
+    reward: Float[torch.Tensor, "transition"]
+    discount: Float[torch.Tensor, "transition"]
+    next_observation: Mapping[str, Shaped[torch.Tensor, "transition ..."]]
+
+    def to(self, device: torch.device | str) -> Transitions:
+        return Transitions(
+            {name: value.to(device) for name, value in self.observation.items()},
+            self.action.to(device),
+            self.reward.to(device),
+            self.discount.to(device),
+            {name: value.to(device) for name, value in self.next_observation.items()},
+        )
 
 
 # --------------------------------------------------------------------------------------- policy and learner

@@ -28,12 +28,15 @@ UNFOLDING = 64  # bytes in memory per byte on the disk, beyond that
 _CODECS = {"UNCOMPRESSED", "SNAPPY"}  # what this library writes, and what cannot unfold a lot
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
 _THRIFT_LIMIT = 100 * 2**20
+FILES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # image files, as LeRobot keeps them
 
 
 def encode(table: pa.Table) -> bytes:
     """The complete Parquet file of ``table``, to be written atomically."""
+    packed = [field.name for field in table.schema if field.type == FILES]  # and will not shrink again
+    repeating: bool | list[str] = [name for name in table.column_names if name not in packed] if packed else True
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="snappy")
+    pq.write_table(table, buffer, compression="snappy", use_dictionary=repeating)
     return buffer.getvalue()
 
 
@@ -195,6 +198,25 @@ def _require_equal_lengths(column: pa.Array, name: str, path: Path) -> None:
     lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
     if len(lengths) > 1:
         raise WtlError(f"{path}: {name} has rows of {lengths[0]} and of {lengths[-1]} numbers")
+
+
+def image_files(content: Sequence[bytes]) -> pa.Array:
+    """Files as a column, one a row. Raises ``WtlError`` if together they are larger than a file may be."""
+    size = sum(map(len, content))
+    if size > FILE_LIMIT:
+        raise WtlError(f"{size} bytes of images, more than {FILE_LIMIT} in one batch; store fewer episodes at once")
+    return pa.StructArray.from_arrays(
+        [pa.array(content, pa.binary()), pa.nulls(len(content), pa.string())], fields=list(FILES)
+    )
+
+
+def files(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row 1"]:
+    """The inverse of ``image_files``: the bytes of each file."""
+    column = table.column(name).combine_chunks()
+    if column.null_count or column.field("bytes").null_count:
+        raise WtlError(f"{path}: {name} has no image in some rows")
+    found: np.ndarray = column.field("bytes").to_numpy(zero_copy_only=False)
+    return found[:, None]
 
 
 def scalars(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row"]:

@@ -12,17 +12,18 @@ from typing import Any, TypeVar, get_args
 import msgspec
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from watchtrylearn.data import layout
-from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import decode_as, matrix, scalars, texts, vectors
+from watchtrylearn.data import images, layout
+from watchtrylearn.data.layout import DATA_PATH, FINAL_PATH, Checksums, Header, numbered, read_checked
+from watchtrylearn.data.parquet import FILES, decode_as, files, image_files, matrix, scalars, texts, vectors
 from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
+from watchtrylearn.system.files import contained
 from watchtrylearn.types import Episode, Kind, Task, WtlError
 
 T = TypeVar("T")
-Columns = Mapping[str, np.ndarray]  # data column -> (row, size)
+Columns = Mapping[str, np.ndarray]  # data column -> (row, size); of images (row, 1): a PNG file each, as bytes
 
 EPISODES = pa.schema(  # what is read of meta/episodes
     [
@@ -80,7 +81,8 @@ def data_columns(
     success = np.zeros(len(frame), bool)
     success[last] = [episode.success for episode in episodes]
     columns = {
-        **_numbers(episodes, header),
+        **_observed([episode.observation for episode in episodes], header),
+        **_actions(episodes, header),
         "next.reward": float32(np.concatenate([episode.reward for episode in episodes])),
         "next.done": np.isin(np.arange(len(frame)), last),
         "next.success": success,
@@ -93,20 +95,29 @@ def data_columns(
     return {name: values if values.ndim == 2 else values[:, None] for name, values in columns.items()}
 
 
-def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarray]:
-    """Observations and actions as (row, size) float32."""
-    parts: dict[str, list[np.ndarray]] = {
-        f"observation.{name}": [episode.observation[name] for episode in episodes] for name in header.spec.observation
-    }
-    parts["action"] = [episode.action for episode in episodes]
+def _observed(parts: Sequence[Mapping[str, np.ndarray]], header: Header) -> dict[str, np.ndarray]:
+    """Observations (time, *shape), one after the other, as columns."""
+    found = {}
+    for name, channel in header.spec.observation.items():
+        values = [part[name] for part in parts]
+        if channel.is_image:
+            found[f"observation.{name}"] = np.array([file for part in values for file in images.encode(part)], object)
+        else:
+            found[f"observation.{name}"] = float32(np.concatenate(values))
+    return found
+
+
+def _actions(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarray]:
+    parts = {"action": [episode.action for episode in episodes]}
     if header.executed:
         parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
     return {name: float32(np.concatenate(arrays)) for name, arrays in parts.items()}
 
 
-def data_table(columns: Columns) -> pa.Table:
-    """The data file of a batch."""
-    return pa.table({name: vectors(values) for name, values in columns.items()})
+def table_of(columns: Columns) -> pa.Table:
+    """The columns as they are on the disk."""
+    made = {n: image_files(v[:, 0].tolist()) if v.dtype == object else vectors(v) for n, v in columns.items()}
+    return pa.table(made)
 
 
 def data_schema(header: Header) -> pa.Schema:
@@ -114,15 +125,39 @@ def data_schema(header: Header) -> pa.Schema:
     types = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
 
     def column(dtype: str, size: int) -> pa.DataType:
+        if dtype == "image":
+            return FILES
         return types[dtype] if size == 1 else pa.list_(types[dtype], size)
 
     return pa.schema([(n, column(f["dtype"], f["shape"][0])) for n, f in layout.features(header).items()])
 
 
 def read_columns(content: bytes, header: Header, path: Path) -> Columns:
-    """The inverse of ``data_table``, from the bytes of a data file that came from ``path``."""
-    table = decode_as(content, path, data_schema(header))
-    return {name: matrix(table, name, path) for name in layout.features(header)}
+    """The steps in the bytes of a data file that came from ``path``; of a ``header`` without images, without them."""
+    return columns_of(content, data_schema(header), path)
+
+
+def columns_of(content: bytes, schema: pa.Schema, path: Path) -> Columns:
+    """The inverse of ``table_of``."""
+    table = decode_as(content, path, schema)
+    return {field.name: (files if field.type == FILES else matrix)(table, field.name, path) for field in schema}
+
+
+def read_batch(root: Path, header: Header, file: int, checksums: Checksums) -> tuple[Columns, dict[int, Columns]]:
+    """The steps of batch number ``file``, and of each episode that has one the observation after the last action
+    (``read_final``); of a ``header`` without images, without them. Raises ``WtlError`` if a file is damaged."""
+    templates = [template for template in (DATA_PATH, FINAL_PATH) if checksums[template] is not None]
+    return parse_batch(root, header, file, {t: read_checked(root, t, file, checksums) for t in templates})
+
+
+def parse_batch(
+    root: Path, header: Header, file: int, content: Mapping[str, bytes]
+) -> tuple[Columns, dict[int, Columns]]:
+    """``read_batch`` of files that are in memory already, by path template."""
+    columns = read_columns(content[DATA_PATH], header, contained(root, numbered(DATA_PATH, file)))
+    if FINAL_PATH not in content:
+        return columns, {}
+    return columns, read_final(content[FINAL_PATH], header, contained(root, numbered(FINAL_PATH, file)))
 
 
 def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns:
@@ -134,18 +169,23 @@ def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns
     return rows
 
 
-def episode_of(record: Record, header: Header, columns: Columns, first: int, path: Path) -> Episode:
-    """The episode of ``record``, whose data file starts at row ``first`` of the dataset."""
+def episode_of(
+    record: Record, header: Header, columns: Columns, first: int, path: Path, final: Columns | None = None
+) -> Episode:
+    """The episode of ``record``, whose data file starts at row ``first`` of the dataset; ``final``: its row of the file
+    of final observations."""
     rows = rows_of(record, columns, first, path)
+    where = f"{path}: episode {record.index}"
 
     def numbers(name: str) -> np.ndarray:
         return rows[name].copy()  # so that one kept episode does not keep its whole file in memory
 
+    last = observation_of(final, header, f"{where}: final") if final else {}
     return Episode(
         task=record.task,
         kind=record.kind,
         seed=record.seed,
-        observation={name: numbers(f"observation.{name}") for name in header.spec.observation},
+        observation=observation_of(rows, header, where),
         action=numbers("action"),
         reward=numbers("next.reward")[:, 0],
         success=record.success,
@@ -154,7 +194,50 @@ def episode_of(record: Record, header: Header, columns: Columns, first: int, pat
         executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
+        final={name: values[0] for name, values in last.items()},
     )
+
+
+def observation_of(rows: Columns, header: Header, where: str) -> dict[str, np.ndarray]:
+    """The channels (time, *shape) in some rows, images unpacked: the inverse of ``_observed``.
+
+    Raises ``WtlError`` that begins with ``where`` if an image is not what it should be.
+    """
+    found = {}
+    cameras = header.spec.images
+    for name in header.spec.observation:
+        values = rows[f"observation.{name}"]
+        if name in cameras:
+            found[name] = images.decode(values[:, 0].tolist(), cameras[name], f"{where}: observation.{name}")
+        else:
+            found[name] = values.copy()
+    return found
+
+
+# ------------------------------------------------------------------------------------ after the last action
+
+
+def final_columns(episodes: Sequence[Episode], header: Header, first: int) -> Columns | None:
+    """The observations after the last action, a row for each episode that has one; None if none of them has.
+
+    ``first`` is the number of the first episode.
+    """
+    known = [(first + number, episode.final) for number, episode in enumerate(episodes) if episode.final]
+    if not known:
+        return None
+    parts = [{name: values[None] for name, values in final.items()} for _, final in known]
+    columns = {"episode_index": np.array([number for number, _ in known]), **_observed(parts, header)}
+    return {name: values if values.ndim == 2 else values[:, None] for name, values in columns.items()}
+
+
+def read_final(content: bytes, header: Header, path: Path) -> dict[int, Columns]:
+    """Episode -> its row of ``final_columns``, from the bytes of a file that came from ``path``."""
+    wanted = [f"observation.{name}" for name in header.spec.observation]
+    schema = data_schema(header)
+    schema = pa.schema([(name, schema.field(name).type) for name in ("episode_index", *wanted)])
+    columns = columns_of(content, schema, path)
+    numbers = columns["episode_index"][:, 0].tolist()
+    return {number: {name: columns[name][i : i + 1] for name in wanted} for i, number in enumerate(numbers)}
 
 
 # ------------------------------------------------------------------------------------- one row per episode
@@ -184,7 +267,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
     ]
 
 
-def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
+def episodes_table(records: Sequence[Record], episodes: Sequence[Episode], columns: Columns) -> pa.Table:
     """The rows of ``meta/episodes`` for a batch: LeRobot's columns, ours, and LeRobot's statistics."""
     chunk, file = divmod(records[0].file, layout.CHUNK)
     place = {"chunk_index": chunk, "file_index": file}
@@ -207,14 +290,26 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
         "terms_json": [layout.to_text(r.terms) for r in records],
     }
-    return pa.table({**own, **_statistics(columns, np.array([r.length for r in records]))})
+    lengths = np.array([r.length for r in records])
+    found: dict[str, pa.Array] = {}
+    for name, rows in columns.items():
+        if rows.dtype == object:
+            found |= _image_statistics(name, [e.observation[name.removeprefix("observation.")] for e in episodes])
+        else:
+            for statistic, values in per_episode(rows, lengths).items():
+                found[f"stats/{name}/{statistic}"] = pa.array(list(values), pa.list_(pa.float64()))
+    return pa.table({**own, **found})
 
 
-def _statistics(columns: Columns, lengths: Int[np.ndarray, "episode"]) -> dict[str, pa.Array]:
+def _image_statistics(name: str, parts: Sequence[images.Images]) -> dict[str, pa.Array]:
+    """LeRobot's statistics of a camera, and the histograms from which those of all episodes are made."""
+    counts = [images.histogram(part) for part in parts]
+    of_each = [images.nested(images.statistics(count)) for count in counts]
+    deep = pa.list_(pa.list_(pa.list_(pa.float64())))
     return {
-        f"stats/{name}/{statistic}": pa.array(list(values), pa.list_(pa.float64()))
-        for name, rows in columns.items()
-        for statistic, values in per_episode(rows, lengths).items()
+        **{f"stats/{name}/{key}": pa.array([found[key] for found in of_each], deep) for key in of_each[0]},
+        f"stats/{name}/count": pa.array([[float(len(images.sampled(len(part))))] for part in parts]),
+        layout.HISTOGRAM.format(name): pa.array([count.ravel() for count in counts], pa.list_(pa.int64())),
     }
 
 

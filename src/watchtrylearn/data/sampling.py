@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -56,6 +57,11 @@ class Pairs:
     """Sampled examples as rows of the episode table; -1 where an episode is absent.
 
     ``task`` numbers the tasks in the order of the table's task ids.
+
+    Attributes:
+        frames: the query steps to imitate.
+        demo_span: first step and one past the last of the slice that is shown of each demonstration; None: the whole.
+        demo_frames: of which steps of each demonstration (or slice) the images are shown; None: spread evenly.
     """
 
     task: Int[np.ndarray, "task"]
@@ -63,6 +69,36 @@ class Pairs:
     trial: Int[np.ndarray, "task trial"]
     query: Int[np.ndarray, "task"]
     frames: Int[np.ndarray, "task frame"]
+    demo_span: Int[np.ndarray, "task demo 2"] | None = None
+    demo_frames: Int[np.ndarray, "task demo shown"] | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Sampled transitions: from frame ``begin`` of the episode in ``row`` to frame ``end``, rewards discounted by
+    ``gamma`` a step."""
+
+    row: Int[np.ndarray, "transition"]
+    begin: Int[np.ndarray, "transition"]
+    end: Int[np.ndarray, "transition"]
+    gamma: float
+
+
+class Facts(NamedTuple):
+    """What sampling needs to know of one episode; failed demonstrations and diverged episodes have no role in
+    training."""
+
+    task: str
+    scene: int
+    length: int
+    is_demo: bool
+    is_trial: bool
+
+    @staticmethod
+    def of(episode: Episode) -> Facts:
+        usable = not episode.diverged and len(episode) > 0
+        is_demo, is_trial = episode.kind == "demo" and bool(episode.success), episode.kind == "trial"
+        return Facts(episode.task.name, episode.seed, len(episode), usable and is_demo, usable and is_trial)
 
 
 @dataclass(frozen=True)
@@ -78,14 +114,17 @@ class EpisodeTable:
     @staticmethod
     def of(episodes: Sequence[Episode]) -> EpisodeTable:
         """The table of ``episodes``; failed demonstrations and diverged episodes have no role in training."""
-        names = {name: number for number, name in enumerate(sorted({e.task.name for e in episodes}))}
-        usable = np.array([not e.diverged and len(e) > 0 for e in episodes], bool)
+        return EpisodeTable.from_facts([Facts.of(episode) for episode in episodes])
+
+    @staticmethod
+    def from_facts(facts: Sequence[Facts]) -> EpisodeTable:
+        names = {name: number for number, name in enumerate(sorted({fact.task for fact in facts}))}
         return EpisodeTable(
-            task=np.array([names[e.task.name] for e in episodes], int),
-            scene=np.array([e.seed for e in episodes], int),
-            length=np.array([len(e) for e in episodes], int),
-            is_demo=usable & np.array([e.kind == "demo" and e.success for e in episodes], bool),
-            is_trial=usable & np.array([e.kind == "trial" for e in episodes], bool),
+            task=np.array([names[fact.task] for fact in facts], int),
+            scene=np.array([fact.scene for fact in facts], int),
+            length=np.array([fact.length for fact in facts], int),
+            is_demo=np.array([fact.is_demo for fact in facts], bool),
+            is_trial=np.array([fact.is_trial for fact in facts], bool),
         )
 
 

@@ -12,12 +12,16 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from jaxtyping import UInt8
+
 from watchtrylearn.data import index, layout
+from watchtrylearn.data.images import MEMORY_LIMIT
 from watchtrylearn.data.layout import (
     CHECKSUM_PATH,
     DATA_PATH,
     EPISODES_PATH,
-    Checksum,
+    FINAL_PATH,
     Checksums,
     Header,
     numbered,
@@ -26,15 +30,16 @@ from watchtrylearn.data.layout import (
 )
 from watchtrylearn.data.parquet import FREE, UNFOLDING, encode
 from watchtrylearn.data.records import (
-    Columns,
     Record,
     data_columns,
-    data_table,
     episode_of,
     episodes_table,
-    read_columns,
+    final_columns,
+    parse_batch,
+    read_batch,
     read_records,
     records_of,
+    table_of,
 )
 from watchtrylearn.data.soundness import problems
 from watchtrylearn.system.files import (
@@ -155,7 +160,7 @@ class EpisodeStore:
 
         Equal for equal content. Nothing is read for it.
         """
-        files = [[file, vars(sums.data), vars(sums.episodes)] for file, sums in sorted(self._checksums.items())]
+        files = [[file, *sums.to_json().values()] for file, sums in sorted(self._checksums.items())]
         return hashlib.sha256(canonical_json([self.header.to_json(), files]).encode()).hexdigest()
 
     @property
@@ -167,24 +172,38 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    def read(self, ids: Iterable[int] | None = None) -> list[Episode]:
+    def read(self, ids: Iterable[int] | None = None, images: bool = True) -> list[Episode]:
         """The episodes with the given numbers, in that order; by default all of them.
 
-        Every number is checked: ``WtlError`` names file, episode, field and step of the first that is not
-        sound; with ``skip_bad`` such an episode is left out and named in ``skipped``.
+        Without ``images`` they have none, and none is unpacked. Every number is checked: ``WtlError`` names file,
+        episode, field and step of the first that is not sound; with ``skip_bad`` such an episode is left out and named
+        in ``skipped``. Images that would take more than 4 GiB are refused.
         """
-        if ids is None:
-            return list(self)
-        wanted = [int(i) for i in ids]
-        found = dict(self._read(self._known(sorted(set(wanted)))))
+        wanted = [record.index for record in self.records] if ids is None else [int(i) for i in ids]
+        records = self._known(sorted(set(wanted)))
+        header = self.header if images else self.header.without_images()
+        _require_memory(self.path, header, records)
+        found = dict(self._read(records, header))
         return [found[i] for i in wanted if i in found]
 
     def __iter__(self) -> Iterator[Episode]:
-        return (episode for _, episode in self._read(self.records))
+        return (episode for _, episode in self._read(self.records, self.header))
 
-    def episodes(self, ids: Iterable[int]) -> Iterator[Episode]:
-        """The episodes with the given numbers, one data file in memory at a time."""
-        return (episode for _, episode in self._read(self._known(ids)))
+    def episodes(self, ids: Iterable[int], images: bool = True) -> Iterator[Episode]:
+        """The episodes with the given numbers, one data file in memory at a time, and of its images one episode's."""
+        header = self.header if images else self.header.without_images()
+        return (episode for _, episode in self._read(self._known(ids), header))
+
+    def images(self, name: str, final: bool = False) -> Iterator[tuple[int, UInt8[np.ndarray, "time height width 3"]]]:
+        """Number and images of the camera ``name`` of every episode, in memory as ``episodes``.
+
+        One image for each step; with ``final`` also the one after the last action, of episodes that have it.
+        """
+        if name not in self.spec.images:
+            raise WtlError(f"{self.path} has no camera {name!r}; it has {', '.join(self.spec.images) or 'none'}")
+        for number, episode in self._read(self.records, self.header.without_images(but=(name,))):
+            seen = episode.observation[name]
+            yield number, np.concatenate([seen, episode.final[name][None]]) if final and episode.final else seen
 
     def _known(self, ids: Iterable[int]) -> list[Record]:
         known = {record.index: record for record in self.records}
@@ -194,19 +213,21 @@ class EpisodeStore:
             raise WtlError(f"{self.path} has no episode {missing[0]}; it has {len(self)}")
         return [known[i] for i in ids]
 
-    def _read(self, records: Sequence[Record]) -> Iterator[tuple[int, Episode]]:
+    def _read(self, records: Sequence[Record], header: Header) -> Iterator[tuple[int, Episode]]:
+        """Number and episode of each of ``records``, with the channels of ``header``."""
         first = self._first_rows()
         for file, group in groupby(records, key=lambda record: record.file):
             path = self._path(DATA_PATH, file)
             try:
-                columns = self._columns(file)
+                columns, final = read_batch(self.path, header, file, self._checksums[file])
             except WtlError as error:
                 self._skip(error)
                 continue
             for record in group:
                 try:
-                    episode = episode_of(record, self.header, columns, first[file], path)
-                    found = problems(episode, self.header)
+                    last = final.get(record.index)
+                    episode = episode_of(record, header, columns, first[file], path, last)
+                    found = problems(episode, header)
                     if found:
                         raise WtlError(f"{path}: episode {record.index} ({record.task.name}): {found[0]}")
                 except WtlError as error:
@@ -226,11 +247,6 @@ class EpisodeStore:
 
     def _path(self, template: str, file: int) -> Path:
         return contained(self.path, numbered(template, file))
-
-    def _columns(self, file: int) -> Columns:
-        """The steps in a data file."""
-        content = read_checked(self.path, DATA_PATH, file, self._checksums.get(file))
-        return read_columns(content, self.header, self._path(DATA_PATH, file))
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -308,20 +324,23 @@ class EpisodeStore:
         records = records_of(episodes, file, first)
         number = {text: i for i, text in enumerate(index.sentences([*self.records, *records]))}
         columns = data_columns(episodes, self.header, first, [number[e.task.sentence] for e in episodes])
-        data, rows = encode(data_table(columns)), encode(episodes_table(records, columns))
-        checksums = Checksums(Checksum.of(data), Checksum.of(rows))
-        data_path, episodes_path = self._path(DATA_PATH, file), self._path(EPISODES_PATH, file)
-        for path, content in ((data_path, data), (episodes_path, rows)):  # what could not be read back is not written
-            if len(content) > FILE_LIMIT:
-                size = f"{len(content)} bytes, more than {FILE_LIMIT}"
+        content = {DATA_PATH: encode(table_of(columns))}
+        final = final_columns(episodes, self.header, first[0])
+        content |= {FINAL_PATH: encode(table_of(final))} if final else {}
+        content[EPISODES_PATH] = encode(episodes_table(records, episodes, columns))
+        for template, each in content.items():  # what could not be read back is not written
+            if len(each) > FILE_LIMIT:
+                size = f"{len(each)} bytes, more than {FILE_LIMIT}"
+                path = self._path(template, file)
                 raise WtlError(f"refusing to write {path}: {size}; store fewer episodes at once")
-        read_columns(data, self.header, data_path)
-        read_records(rows, file, episodes_path)
-        write_atomic(data_path, data)
-        write_json(
-            self._path(CHECKSUM_PATH, file), {"data": vars(checksums.data), "episodes": vars(checksums.episodes)}
-        )
-        write_atomic(episodes_path, rows)  # the commit
+        checksums = Checksums.of(content)
+        parse_batch(self.path, self.header, file, content)
+        read_records(content[EPISODES_PATH], file, self._path(EPISODES_PATH, file))
+        rows = content.pop(EPISODES_PATH)
+        for template, each in content.items():
+            write_atomic(self._path(template, file), each)
+        write_json(self._path(CHECKSUM_PATH, file), checksums.to_json())
+        write_atomic(self._path(EPISODES_PATH, file), rows)  # the commit
         self._checksums[file] = checksums
         return records
 
@@ -357,7 +376,7 @@ class EpisodeStore:
         path = self._path(EPISODES_PATH, file)
         records = read_records(read_checked(self.path, EPISODES_PATH, file, checksums), file, path)
         if skip_bad:  # only to see that they can be read
-            read_columns(read_checked(self.path, DATA_PATH, file, checksums), self.header, self._path(DATA_PATH, file))
+            read_batch(self.path, self.header, file, checksums)
         elif (records[0].index, records[0].begin) != (expected := _next(self.records[-1] if self.records else None)):
             raise WtlError(
                 f"{path}: expected episode {expected[0]}, found {records[0].index}; an earlier file is missing"
@@ -373,9 +392,9 @@ class EpisodeStore:
         return [folder for folder in found if folder.is_dir() and not _through_link(self.path, folder)]
 
     def orphans(self) -> list[Path]:
-        """Data files of batches that were never committed: those numbered after the last committed one."""
+        """Files of batches that were never committed: those numbered after the last committed one."""
         last = max(numbers_in(self.path, EPISODES_PATH), default=-1)
-        return [self._path(DATA_PATH, n) for n in numbers_in(self.path, DATA_PATH) if n > last]
+        return [self._path(t, n) for t in (DATA_PATH, FINAL_PATH) for n in numbers_in(self.path, t) if n > last]
 
     def _recover(self) -> None:
         """Put aside what an interrupted writer left: nobody was told that it was saved. Needs the lock."""
@@ -424,8 +443,17 @@ def _gaps(root: Path, files: Sequence[int]) -> list[str]:
 def _require_plausible(root: Path, header: Header, records: Sequence[Record], sums: Mapping[int, Checksums]) -> None:
     """Refuses a dataset of which reading everything would take much more memory than disk: more than its files may
     take one by one (see ``parquet``), so that what ``append`` could read back is never refused here."""
-    numbers = sum(entry["shape"][0] for entry in layout.features(header).values())
-    memory = 4 * numbers * sum(record.length for record in records)
+    memory = 4 * layout.numbers_per_step(header) * sum(record.length for record in records)
     disk = sum(each.data.bytes for each in sums.values())
     if memory > FREE * len(sums) + UNFOLDING * disk:
         raise WtlError(f"refusing to read {root}: {disk} bytes of data claim to hold {memory}")
+
+
+def _require_memory(root: Path, header: Header, records: Sequence[Record]) -> None:
+    """Refuses to hold more images at once than ``MEMORY_LIMIT``."""
+    size = sum(channel.size for channel in header.spec.images.values()) * sum(record.length for record in records)
+    if size > MEMORY_LIMIT:
+        raise WtlError(
+            f"{root}: the images of {len(records)} episodes would take {size / 1e9:.1f} GB of memory, more than "
+            f"{MEMORY_LIMIT / 1e9:.1f} GB; read fewer, or one after the other (`for episode in store`)"
+        )

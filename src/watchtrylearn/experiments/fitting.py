@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from watchtrylearn.data.batches import gather, stack
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import make_learner
 from watchtrylearn.system.progress import Display
 from watchtrylearn.training.fit import TrainSummary, fit
-from watchtrylearn.training.material import Material, Sourced
+from watchtrylearn.training.material import Material, Sourced, Updating
+from watchtrylearn.training.sources import FixedSource, Source
+from watchtrylearn.training.update import GradientDescent
 from watchtrylearn.types import Learner, Successor, WtlError
 
 
@@ -39,10 +41,12 @@ def fit_method(
             raise WtlError(f"{method.learner} cannot begin with the weights of {start.name}: it has no `start_from`")
         learner.start_from(start)
     plan = replace(method.train, seed=material.seed)
-    return fit(learner, _source(learner, method, material), plan, directory, data, display)
+    source = _source(learner, method, material)
+    update = (lambda _, config: learner.make_update(config)) if isinstance(learner, Updating) else GradientDescent
+    return fit(learner, source, plan, directory, data, display, update=update, device=device)
 
 
-def _source(learner: Learner, method: Method, material: Material) -> Any:
+def _source(learner: Learner, method: Method, material: Material) -> Source:
     """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says."""
     if isinstance(learner, Sourced):
         return learner.source(material)
@@ -52,6 +56,6 @@ def _source(learner: Learner, method: Method, material: Material) -> Any:
             f"nothing says what {method.learner} is trained on: its config has no `sampling`, and it has no `source`"
         )
     pairs = PairIndex(EpisodeTable.of(material.episodes), sampling)
-    store = stack(material.episodes, material.spec)
-    learner.prepare(store)
-    return lambda rng: gather(store, pairs.sample(rng, material.batch_size))
+    memory = EpisodeMemory(material.spec, material.episodes)
+    learner.prepare(memory.numbers())
+    return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size)))

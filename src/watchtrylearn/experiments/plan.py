@@ -16,7 +16,7 @@ from typing import Any
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.system.config import from_json, require_within
-from watchtrylearn.training.fit import TrainConfig
+from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
 MOST = 1_000_000  # tasks, or scenes of each

@@ -18,7 +18,7 @@ from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
 from watchtrylearn.nn.target_net import NetConfig
 from watchtrylearn.suites.outside import located
 from watchtrylearn.system.config import assign, from_json, mistakes_of, parsed, refuse
-from watchtrylearn.training.fit import TrainConfig
+from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import WtlError
 
 LAPTOP = {"bc": 1000, "contextual": 1000, "one_shot": 3500, "trials_only": 1500, "watch_try_learn": 2000}

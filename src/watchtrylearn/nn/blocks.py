@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
+from watchtrylearn.ops.frames import spread_frames as spread_frames
 from watchtrylearn.types import EpisodeBatch
 
 
@@ -18,13 +19,6 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
         if i < len(sizes) - 2:
             layers += [nn.LayerNorm(outputs), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def spread_frames(length: Int[torch.Tensor, "*batch"], frames: int) -> Int[torch.Tensor, "*batch frames"]:
-    """Indices of ``frames`` steps spread evenly over each episode, first and last always among them."""
-    fraction = torch.linspace(0.0, 1.0, frames, device=length.device)
-    last = (length - 1).clamp_min(0)
-    return (fraction * last[..., None]).round().long()
 
 
 def take_frames(

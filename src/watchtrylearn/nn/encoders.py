@@ -265,10 +265,4 @@ def _mean_present(
 
 def _flatten(episodes: EpisodeBatch) -> EpisodeBatch:
     """(task, shot, ...) -> (episode, ...)."""
-    return EpisodeBatch(
-        {name: value.flatten(0, 1) for name, value in episodes.observation.items()},
-        episodes.action.flatten(0, 1),
-        episodes.reward.flatten(0, 1),
-        episodes.success.flatten(0, 1),
-        episodes.length.flatten(0, 1),
-    )
+    return episodes.map(lambda value: value.flatten(0, 1))

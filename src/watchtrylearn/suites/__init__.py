@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float, Float32, Shaped, UInt8
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Shaped, UInt8
 
 from watchtrylearn.errors import suggestion
 from watchtrylearn.suites.outside import is_outside, outside_suite
-from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
+from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.reacher import Reacher
@@ -159,17 +158,3 @@ def make_suite(name: str) -> DemonstratingSuite:
         raise
     suite: DemonstratingSuite = module.make()
     return suite
-
-
-def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
-    """What a policy commands, rounded to float32 as it is stored; every suite takes its actions through here.
-
-    What is too large for that becomes infinite. Raises ``WtlError`` unless there is one row of real numbers per world.
-    """
-    values = np.asarray(actions)
-    if values.dtype.kind not in "fiu":
-        raise WtlError(f"actions are real numbers, not {values.dtype}")
-    if values.shape != (worlds, channel.size):
-        raise WtlError(f"actions have shape {values.shape}; {worlds} worlds need {(worlds, channel.size)}")
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from gymnasium.vector import VectorEnv
 
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.sources import Source
+from watchtrylearn.training.update import Update
 from watchtrylearn.types import Episode, Learner, Spec, Task
 
 Worlds = Callable[[Sequence[Task], Sequence[int]], VectorEnv]
@@ -37,5 +40,13 @@ class Material:
 class Sourced(Learner, Protocol):
     """A learner that is not trained on (context, query) pairs: it says itself what its batches are."""
 
-    def source(self, material: Material) -> Any:
-        """Where the batches of its training come from: what ``fit`` takes as its source."""
+    def source(self, material: Material) -> Source:
+        """Where the batches of its training come from. It prepares itself too, where it must."""
+
+
+@runtime_checkable
+class Updating(Learner, Protocol):
+    """A learner whose step is not plain gradient descent: several groups of parameters, a target copy, another step."""
+
+    def make_update(self, config: TrainConfig) -> Update:
+        """What a step of its training does with a batch."""
