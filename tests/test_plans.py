@@ -105,7 +105,7 @@ def test_a_mistake_is_said_in_one_sentence(setting: str, sentence: str) -> None:
 def test_the_command_says_what_was_changed_as_shortly_as_it_can() -> None:
     settings = ["scenes=4", "net.hidden=[16]", "one_shot.train.steps=9"]
     command = reproduction(experiment("debug", settings))
-    assert command == "wtl reproduce debug --set 'net.hidden=[16]' one_shot.train.steps=9 scenes=4"
+    assert command == "wtl reproduce debug --set scenes=4 'net.hidden=[16]' one_shot.train.steps=9"
     again = command.split(" --set ")[1].replace("'", "").split()
     assert experiment("debug", again) == experiment("debug", settings)
 

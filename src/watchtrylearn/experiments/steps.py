@@ -92,9 +92,12 @@ def _stored(store: EpisodeStore, jobs: Sequence[tuple[Task, int]]) -> int:
     return min(len(jobs), (position[last.task.name, last.seed] // BATCH + 1) * BATCH)
 
 
-def _demonstrator(run: Run) -> Demonstrator:
+def _demonstrator(run: Run, where: str = "demos") -> Demonstrator:
     if not isinstance(run.suite, Demonstrator):
-        raise WtlError(f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself")
+        raise WtlError(
+            f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself, into "
+            f"{run.directory / where}"
+        )
     return run.suite
 
 
@@ -286,7 +289,7 @@ def evaluation_scenes(run: Run) -> list[Scene]:
 def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
     with run.store("evaluation", "demos") as store:
         if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
+            store.append(_successes(_demonstrator(run, "evaluation/demos"), jobs, run.suite.spec))
     episodes = store.read()
     if len(episodes) != len(jobs):
         raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")

@@ -44,9 +44,9 @@ def mistakes_of(error: WtlError) -> list[str]:
 
 
 def refuse(mistakes: Sequence[str]) -> None:
-    """Raises ``Mistakes`` if there are any."""
+    """Raises ``Mistakes`` if there are any, each said once."""
     if mistakes:
-        raise Mistakes(mistakes)
+        raise Mistakes(list(dict.fromkeys(mistakes)))
 
 
 def shortened(value: Any) -> str:
@@ -140,7 +140,7 @@ def _enter(node: Any, part: str, where: str) -> Any:
 def _field(hint: Any, entry: Any, where: str) -> Any:
     if typing.get_origin(hint) is Mapping and isinstance(entry, Mapping):
         return _each(typing.get_args(hint)[1], entry, where)
-    if dataclasses.is_dataclass(entry) and (hint is Any or isinstance(entry, hint)):
+    if hint is Any or (dataclasses.is_dataclass(entry) and isinstance(entry, hint)):
         return entry
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
