@@ -258,6 +258,19 @@ class Batch:
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
 
+    @property
+    def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
+        """What each query shows before its first action, cameras (uint8) included."""
+        numbers = {name: value[:, 0] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 0] for name, value in self.query.images.items()}
+
+    @property
+    def seen(self) -> dict[str, Shaped[torch.Tensor, "task frame ..."]]:
+        """What each query shows at ``frames``, cameras (uint8) included."""
+        task = torch.arange(len(self.frames), device=self.frames.device)[:, None]
+        numbers = {name: value[task, self.frames] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
 

@@ -15,7 +15,6 @@ from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
-from watchtrylearn.nn.blocks import at_start
 from watchtrylearn.nn.encoders import LastFrameEncoder
 from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, WtlError
@@ -54,9 +53,8 @@ class Contextual(nn.Module):
 
         L = - log p(a' | o', code(o_T))
         """
-        query = batch.query
-        belief = self.net.infer(batch.context, at_start(query))
-        nll = self.net.action_nll(belief, self.net.target_of(query), query, batch.frames)
+        belief = self.net.infer(batch.context, batch.scene)
+        nll = self.net.action_nll(belief, self.net.target_of(batch.query), batch)
         return nll, {"nll": nll}
 
     def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
