@@ -23,7 +23,9 @@ from watchtrylearn.data.sampling import PairIndex
 from watchtrylearn.learners import make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.progress import Display
-from watchtrylearn.training.fit import TrainConfig, fit
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import Batch, Channel, Episode, Kind, Learner, Spec, Task
 
 LIMIT = 1.20  # the library's time per step over the hand-written loop's
@@ -112,7 +114,7 @@ def compare(name: str, steps: int, threads: int) -> bool:
         each.train()
     turns = Turns(lambda rng: gather(memory, pairs.sample(rng, config.batch_size)), Plain(twin, config))
     with tempfile.TemporaryDirectory() as directory:
-        fit(learner, turns, config, directory, {}, Display(quiet=True))
+        fit(learner, FixedSource(turns), config, directory, {}, Display(quiet=True))
     drawing, by_hand, library = (float(np.median(t[5:])) for t in (turns.drawing, turns.by_hand, turns.library))
     share = by_hand / (library + drawing)
     print(

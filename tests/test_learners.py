@@ -18,7 +18,9 @@ from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
-from watchtrylearn.training.fit import TrainConfig, fit
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
@@ -82,7 +84,8 @@ def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials
     pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))
     store = stack(demos + trials, SUITE.spec)
     plan = TrainConfig(steps=3, batch_size=4, threads=1)
-    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name, data={})
+    source = FixedSource(lambda rng: gather(store, pairs.sample(rng, 4)))
+    fit(learner, source, plan, tmp_path / name, data={})
     contexts = [Context(demos=(demos[0],)), Context(demos=demos[4:6], trials=trials[4:7])]
     assert torch.equal(*(acts(one, contexts) for one in (learner, load(tmp_path / name))))
 

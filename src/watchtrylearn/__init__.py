@@ -34,7 +34,9 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.protocol import Attempt, Scene, evaluate
     from watchtrylearn.rollouts import rollout
     from watchtrylearn.suites import Suite, make_suite, suite_names
-    from watchtrylearn.training.fit import TrainConfig, fit
+    from watchtrylearn.training.config import TrainConfig
+    from watchtrylearn.training.fit import fit
+    from watchtrylearn.training.sources import FixedSource, OnPolicySource, ReplaySource
     from watchtrylearn.types import (
         Channel,
         Context,
@@ -73,8 +75,11 @@ _HOME = {
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
-    "TrainConfig": "training.fit",
+    "TrainConfig": "training.config",
     "fit": "training.fit",
+    "FixedSource": "training.sources",
+    "OnPolicySource": "training.sources",
+    "ReplaySource": "training.sources",
     "Channel": "types",
     "Context": "types",
     "Episode": "types",
@@ -101,10 +106,10 @@ if (
 __version__ = version("watchtrylearn")
 __all__ = [
     "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory", "EpisodeStore",
-    "EpisodeTable", "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene",
-    "Spec", "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
-    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
-    "read_lerobot", "rollout", "stack", "suite_names",
+    "EpisodeTable", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource", "OneShotConfig",
+    "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
+    "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
+    "load", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "suite_names",
 ]  # fmt: skip
 
 

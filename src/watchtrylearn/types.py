@@ -157,10 +157,14 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
+    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes.
+
+    ``hidden``: nobody says whether the trials succeeded.
+    """
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         for name in ("demos", "trials"):
@@ -172,7 +176,7 @@ class Context:
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""
-        return Context(tuple(self.demos), (*self.trials, trial))
+        return Context(tuple(self.demos), (*self.trials, trial), self.hidden)
 
 
 def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
