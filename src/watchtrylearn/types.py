@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, *shape)
+Loss = tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]  # what is minimised, and parts of it to log
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -261,6 +262,19 @@ class Batch:
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
 
+    @property
+    def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
+        """What each query shows before its first action, cameras (uint8) included."""
+        numbers = {name: value[:, 0] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 0] for name, value in self.query.images.items()}
+
+    @property
+    def seen(self) -> dict[str, Shaped[torch.Tensor, "task frame ..."]]:
+        """What each query shows at ``frames``, cameras (uint8) included."""
+        task = torch.arange(len(self.frames), device=self.frames.device)[:, None]
+        numbers = {name: value[task, self.frames] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
 
@@ -349,7 +363,7 @@ class Learner(Adaptive, Protocol):
         Images are not part of them: their scale is fixed. Many methods take nothing.
         """
 
-    def loss(self, batch: Any) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+    def loss(self, batch: Any) -> Loss:
         """The training loss and named parts of it for the log.
 
         ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions

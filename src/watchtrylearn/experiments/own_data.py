@@ -28,7 +28,7 @@ from watchtrylearn.experiments.presets import watch_try_learn
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
 from watchtrylearn.experiments.run import require_device
 from watchtrylearn.learners import learner_entry, learner_names, load_named
-from watchtrylearn.nn.target_net import TargetNet
+from watchtrylearn.nn.target_net import make_encoder
 from watchtrylearn.reporting import results
 from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.system.config import from_json
@@ -254,7 +254,7 @@ def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: 
     unseen = [f"observation.{name}" for name in spec.observation if name not in (STATE, ENVIRONMENT)]
     if unseen:
         say(display, f"no network here looks at {', '.join(unseen)}")
-    embedding = TargetNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
+    embedding = make_encoder(settings.net, spec).name  # refuses sizes that do not fit
     say(display, f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
 
 

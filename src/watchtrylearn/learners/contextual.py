@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
+from watchtrylearn.nn.encoders import LastFrameEncoder
 from watchtrylearn.nn.target_net import NetConfig, TargetNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, WtlError
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, WtlError
 
-EMBEDDING = "last_frame"
+EMBEDDING = LastFrameEncoder.name
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,20 @@ class Contextual(nn.Module):
     def __init__(self, config: ContextualConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TargetNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, LastFrameEncoder(spec, config.net.code))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, last observation of demo)."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate the query o', a' after the last observation o_T of a demonstration. There is no target to infer.
+
+        L = - log p(a' | o', code(o_T))
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        nll = self.net.action_nll(belief, self.net.target_of(batch.query), batch)
+        return nll, {"nll": nll}
 
     def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """What the last frames suggest, carried out."""

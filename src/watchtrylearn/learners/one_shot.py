@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
-from watchtrylearn.nn.target_net import NetConfig, TargetNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.nn.blocks import accuracy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,27 @@ class OneShot(nn.Module):
     def __init__(self, config: OneShotConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TargetNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, make_encoder(config.net, spec))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, demo)."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate demo' = (o', a'), which acts on z' in scene s', after watching demo.
+
+        L = - log p(a' | o', z', code(demo, s'))  -  w log p(z' | demo, s')
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        target = self.net.target_of(batch.query)
+        nll = self.net.action_nll(belief, target, batch)
+        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
+        parts = {
+            "nll": nll,
+            "target_cross_entropy": cross_entropy,
+            "target_accuracy": accuracy(belief.target_logits, target),
+        }
+        return nll + self.config.net.target_weight * cross_entropy, parts
 
     def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The most likely reading of the demonstrations, carried out."""

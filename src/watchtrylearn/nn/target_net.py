@@ -4,37 +4,36 @@
 
 The target (which entity to act on) is decided once per episode, so that a policy commits to one reading of an
 ambiguous demonstration instead of averaging two. While learning, the target of the imitated episode is known
-from the episode itself (what it came nearest to), so both factors are trained by maximum likelihood.
+from the episode itself (what it came nearest to), so both factors are trained by maximum likelihood: the learners put
+their losses together from ``infer``, ``target_of`` and ``action_nll``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import nn
 
 from watchtrylearn.errors import suggestion
 from watchtrylearn.nn.blocks import mlp
-from watchtrylearn.nn.encoders import HEADS, Belief, FlatEncoder, LastFrameEncoder, ObjectEncoder, TransitionEncoder
+from watchtrylearn.nn.encoders import (
+    HEADS,
+    Belief,
+    Encoder,
+    FlatEncoder,
+    LastFrameEncoder,
+    ObjectEncoder,
+    TransitionEncoder,
+)
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.ops.mixture import chunk_log_likelihood
 from watchtrylearn.system.config import SHOWN, require_within
-from watchtrylearn.types import (
-    ENVIRONMENT,
-    STATE,
-    Batch,
-    ContextBatch,
-    EpisodeBatch,
-    Spec,
-    WtlError,
-)
+from watchtrylearn.types import STATE, Batch, ContextBatch, EpisodeBatch, Spec, WtlError
 
 MOST_LAYERS = 100
-EMBEDDINGS = ("object", "flat", "transitions", "last_frame")
 AUTO = "auto"
 
 
@@ -69,7 +68,7 @@ class NetConfig:
     target_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        known = (AUTO, *EMBEDDINGS)
+        known = (AUTO, *_ENCODERS)
         if self.embedding not in known:
             raise WtlError(f"unknown embedding {self.embedding[:SHOWN]!r}; {suggestion(self.embedding, known)}")
         require_within(
@@ -94,110 +93,72 @@ class NetConfig:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 
 
+def make_encoder(config: NetConfig, spec: Spec) -> Encoder:
+    """The encoder that ``config.embedding`` names, which is looked at here and nowhere else."""
+    automatic = ObjectEncoder.name if ObjectEncoder.fits(spec) else FlatEncoder.name
+    return _ENCODERS[automatic if config.embedding == AUTO else config.embedding](config, spec)
+
+
+_ENCODERS: dict[str, Callable[[NetConfig, Spec], Encoder]] = {
+    ObjectEncoder.name: lambda c, spec: ObjectEncoder(spec, c.code, c.width, c.layers, c.frames),
+    FlatEncoder.name: lambda c, spec: FlatEncoder(spec, c.code),
+    TransitionEncoder.name: lambda c, spec: TransitionEncoder(spec, c.code),
+    LastFrameEncoder.name: lambda c, spec: LastFrameEncoder(spec, c.code),
+}
+
+
 class TargetNet(nn.Module):
     """Encoder, action head and scaling; everything a learner needs besides its choice of context."""
 
-    def __init__(self, config: NetConfig, spec: Spec) -> None:
+    def __init__(self, config: NetConfig, spec: Spec, encoder: Encoder) -> None:
         super().__init__()
-        if config.embedding == AUTO:
-            config = replace(config, embedding="object" if spec.entities and spec.position else "flat")
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
         self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))
-        self.encoder = _encoder(config, spec)
+        self.encoder = encoder
+        inputs = encoder.view.size + config.code + 1  # what is seen now, what to do, how late it is
         per_chunk = config.chunk * spec.action.size
-        self.head = mlp((self._head_inputs(), *config.hidden, config.mixtures * (1 + per_chunk)))
+        self.head = mlp((inputs, *config.hidden, config.mixtures * (1 + per_chunk)))
 
-    def infer(self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]]) -> Belief:
+    @property
+    def device(self) -> torch.device:
+        return self.log_std.device
+
+    def infer(self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]]) -> Belief:
         """What to do in this scene (observation at the start of the episode), given the context."""
-        belief: Belief = self.encoder(context, dict(scene), self.scaling)
-        return belief
+        return self.encoder(context, scene, self.scaling)
+
+    def target_of(self, query: EpisodeBatch) -> Int[torch.Tensor, "task"]:
+        """The target that each query pursued, read from the query itself."""
+        return self.encoder.view.target_of(query)
 
     def actions(
         self,
         belief: Belief,
         target: Int[torch.Tensor, "task"],
-        observation: Mapping[str, Float[torch.Tensor, "task frame _"]],
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
         time: Float[torch.Tensor, "task frame"],
     ) -> tuple[Float[torch.Tensor, "task frame mix"], Float[torch.Tensor, "task frame mix chunk act"]]:
         """Mixture logits and means (network units) for chunks that begin now; ``time`` in fractions of the horizon."""
-        seen = self._seen(observation, target)
+        seen = self.encoder.view.features(observation, target, self.scaling)
         code = belief.embedding[:, None].expand(*seen.shape[:2], -1)
         out = self.head(torch.cat([seen, code, time[..., None]], -1))
         logits, mean = out[..., : self.config.mixtures], out[..., self.config.mixtures :]
         return logits, mean.unflatten(-1, (self.config.mixtures, self.config.chunk, self.spec.action.size))
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """Negative log-likelihood of the query's actions per number, plus the target's cross-entropy."""
-        query = batch.query
-        belief = self.infer(batch.context, {n: v[:, 0] for n, v in query.observation.items()})
-        target = self.query_target(query)
-        task = torch.arange(len(target), device=target.device)[:, None]
-        observation = {name: value[task, batch.frames] for name, value in query.observation.items()}
-        logits, mean = self.actions(belief, target, observation, batch.frames / self.spec.horizon)
-        action, mask = self._chunks(query, batch.frames)
-        action = self.scaling.chunk_in(action, observation[STATE])
-        likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, mask)
-        nll = -likelihood.sum() / (mask.sum() * self.spec.action.size)
-        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
-        right = (belief.target_logits.argmax(-1) == target).float().mean()
-        parts = {"nll": nll, "target_cross_entropy": cross_entropy, "target_accuracy": right}
-        return nll + self.config.target_weight * cross_entropy, parts
-
-    def query_target(self, query: EpisodeBatch) -> Int[torch.Tensor, "task"]:
-        """The entity each query acts on; candidate 0 when the encoder has no notion of a target."""
-        if self.config.embedding != "object":
-            return torch.zeros_like(query.length)
-        dims = self.spec.position
-        things = query.observation[ENVIRONMENT].unflatten(-1, (self.spec.entities, self.spec.entity_size))
-        return acted_on(query.observation[STATE][..., :dims], things[..., :dims], query.mask)
-
-    def _chunks(
-        self, query: EpisodeBatch, frames: Int[torch.Tensor, "task frame"]
-    ) -> tuple[Float[torch.Tensor, "task frame chunk act"], torch.Tensor]:
-        """The actions that follow each frame, and which of them exist."""
+    def action_nll(
+        self,
+        belief: Belief,
+        target: Int[torch.Tensor, "task"],
+        batch: Batch,
+    ) -> Float[torch.Tensor, ""]:
+        """- log p(the query's actions from ``batch.frames`` on | what it shows there, target, code), per number."""
+        query, seen, frames = batch.query, batch.seen, batch.frames
+        logits, mean = self.actions(belief, target, seen, frames / self.spec.horizon)
         ahead = frames[..., None] + torch.arange(self.config.chunk, device=frames.device)
+        exists = ahead < query.length[:, None, None]
         task = torch.arange(len(frames), device=frames.device)[:, None, None]
-        return query.action[task, ahead.clamp(max=query.action.shape[1] - 1)], ahead < query.length[:, None, None]
-
-    def _head_inputs(self) -> int:
-        spec = self.spec
-        seen = spec.state_size + spec.environment_size
-        if self.config.embedding == "object":
-            seen += spec.entities * spec.position
-        return seen + self.config.code + 1
-
-    def _seen(
-        self, observation: Mapping[str, Float[torch.Tensor, "task frame _"]], target: Int[torch.Tensor, "task"]
-    ) -> Float[torch.Tensor, "task frame feature"]:
-        """The present observation; with a target, entities relative to the effector, the target's first."""
-        state = self.scaling.state(observation[STATE])
-        if not self.spec.environment_size:
-            return state
-        things = self.scaling.environment(observation[ENVIRONMENT])
-        if self.config.embedding != "object":
-            return torch.cat([state, things], -1)
-        things = things.unflatten(-1, (self.spec.entities, self.spec.entity_size))
-        relative = things[..., : self.spec.position] - state[..., None, : self.spec.position]
-        things = torch.cat([relative, things], -1)
-        order = _target_first(target, self.spec.entities)[:, None, :, None].expand(things.shape)
-        return torch.cat([state, things.gather(2, order).flatten(2)], -1)
-
-
-def _encoder(config: NetConfig, spec: Spec) -> nn.Module:
-    if config.embedding == "flat":
-        return FlatEncoder(spec, config.code)
-    if config.embedding == "transitions":
-        return TransitionEncoder(spec, config.code)
-    if config.embedding == "last_frame":
-        return LastFrameEncoder(spec, config.code)
-    if not (spec.entities and spec.position):
-        others = "use 'flat' or 'transitions'"
-        raise WtlError(f"embedding 'object' needs a suite whose environment_state lists entities; {others}")
-    return ObjectEncoder(spec, config.code, config.width, config.layers, config.frames)
-
-
-def _target_first(target: Int[torch.Tensor, "task"], entities: int) -> Int[torch.Tensor, "task entity"]:
-    """The entity order (target, then the others as listed)."""
-    others = torch.arange(entities - 1, device=target.device)[None]
-    return torch.cat([target[:, None], others + (others >= target[:, None])], 1)
+        action = query.action[task, ahead.clamp(max=query.action.shape[1] - 1)]
+        action = self.scaling.chunk_in(action, seen[STATE])
+        likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, exists)
+        return -likelihood.sum() / (exists.sum() * self.spec.action.size)
