@@ -22,7 +22,7 @@ from watchtrylearn.ops.random import generator
 from watchtrylearn.recorder import Recorder
 from watchtrylearn.system.watchdog import watched
 from watchtrylearn.types import Episode, Kind, Observation, Policy, WtlError
-from watchtrylearn.worlds import States, commands, full_states, identity, start_states
+from watchtrylearn.worlds import States, commands, full_states, identity, require_resumable, start_states
 
 STEP_TIMEOUT = 60.0  # seconds that a policy's action, or a step of the worlds, may take
 RAISED, HUNG, BAD_ACTION = "raised", "hung", "bad_action"  # the terms of attempts that broke down
@@ -213,7 +213,7 @@ class _Run:
         """The worlds where they are to begin; that they did is checked."""
         if self.start is None:
             return self.worlds.reset()
-        full_states(self.worlds)  # or a refusal, before anything happens
+        require_resumable(self.worlds)
         seen, info = self.worlds.reset(options={"initial_state": self.start})
         for i, (told, now) in enumerate(zip(self.start, full_states(self.worlds), strict=True)):
             if told is not None and not np.array_equal(now[: len(told)], told):

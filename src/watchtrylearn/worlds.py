@@ -83,18 +83,23 @@ def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.nd
 # --------------------------------------------------------------------------------------------------- states
 
 
-def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
-    """The full state of every world, now; ``WtlError`` if these worlds do not tell it (``Resumable``)."""
+def require_resumable(worlds: VectorEnv) -> None:
+    """``WtlError`` if worlds cannot begin where told (``Resumable``)."""
     inner: Any = worlds.unwrapped
-    if isinstance(inner, SyncVectorEnv) and all(env.has_wrapper_attr("state") for env in inner.envs):
-        found = [env.get_wrapper_attr("state")() for env in inner.envs]
-    elif isinstance(inner, Resumable):
-        found = list(inner.state())
-    else:
+    apart = isinstance(inner, SyncVectorEnv) and all(env.has_wrapper_attr("state") for env in inner.envs)
+    if not apart and not isinstance(inner, Resumable):
         raise WtlError(
             "these worlds cannot begin where told: they have no state() that tells their full state "
             "(docs/suites.md, 'Beginning in the middle')"
         )
+
+
+def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
+    """The full state of every world, now; ``WtlError`` if these worlds do not tell it."""
+    require_resumable(worlds)
+    inner: Any = worlds.unwrapped
+    apart = isinstance(inner, SyncVectorEnv)
+    found = [env.get_wrapper_attr("state")() for env in inner.envs] if apart else inner.state()
     return [np.array(state, np.float64) for state in found]
 
 
