@@ -15,7 +15,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64
-from numpy.typing import ArrayLike
 
 from watchtrylearn.types import Channel, Spec, Task, WtlError
 
@@ -66,7 +65,7 @@ def identity(worlds: VectorEnv) -> tuple[Sequence[Task], Sequence[int], Spec]:
     return carried.tasks, carried.seeds, carried.episode_spec
 
 
-def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
+def commands(actions: Any, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
     """What a policy commands, rounded to float32 as it is stored; every suite takes its actions through here.
 
     What is too large for that becomes infinite. Raises ``WtlError`` unless there is one row of real numbers per world.
