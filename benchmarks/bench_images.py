@@ -2,7 +2,7 @@
 
     python benchmarks/bench_images.py [--frames 20000] [--batches 20] [--folder DIR]
 
-The file is as training has it (``data/frames.py``): 100 x 100 RGB, by default 600 MB, ``--frames 212160`` for as much as
+The file is as training has it (``data/frames.py``): 100 x 100 RGB, by default 600 MB; ``--frames 212160`` is as much as
 the demonstrations of preset demo (6.4 GB). A batch is 64 queries at 16 steps and the scene, and 64 contexts at 8 steps.
 Beside it, in turns: plain NumPy fancy indexing into an array of as many frames in RAM (of at most 2 GB), and into the
 same file mapped into memory. "Cold" is the first batch after the system was asked to forget the file.
@@ -93,9 +93,8 @@ def main() -> None:
     print(f"{options.frames} frames, {options.frames * CAMERA.size / 1e9:.1f} GB; batches of {BATCH}")
     if cold is not None:
         print(f"from the file, cold     {BATCH / cold:9.0f} frames/s")
-    print(
-        f"from the file           {rate:9.0f} frames/s, {held:.0f} MB resident ({BATCH * CAMERA.size / 1e6:.0f} a batch)"
-    )
+    held_by_us = f"{held:.0f} MB resident (a batch: {BATCH * CAMERA.size / 1e6:.0f})"
+    print(f"from the file           {rate:9.0f} frames/s, {held_by_us}")
     print(f"the file mapped         {BATCH / float(np.median(by_map)):9.0f} frames/s, {held_by_map:.0f} MB resident")
     print(f"NumPy, from RAM         {BATCH / plain:9.0f} frames/s; ratio {plain / again:.2f}, measured in turns")
     print(f"all frames compared with their checksum in {checked:.1f} s")
