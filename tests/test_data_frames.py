@@ -186,6 +186,7 @@ def test_episodes_of_damaged_files_are_left_out_where_that_is_wanted(stores):
 
 SCRIPT = """
 import sys, time
+from watchtrylearn.data import frames
 from watchtrylearn.data.store import EpisodeStore
 store = EpisodeStore.open(sys.argv[1])
 plain = EpisodeStore.images
