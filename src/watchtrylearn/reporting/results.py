@@ -9,7 +9,7 @@ are compared on the very same scenes or not at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting.provenance import commit, machine, versions
 from watchtrylearn.reporting.statistics import METHOD, mean_interval, paired_comparison, rate_interval
-from watchtrylearn.suites import Suite
+from watchtrylearn.suites import Ambiguous, Suite
 from watchtrylearn.types import Episode, WtlError
 
 Entry = tuple[str, int]  # a line of the table: (method, trials made before the attempt)
@@ -132,10 +132,9 @@ def _families(attempts: list[Attempt]) -> Iterator[tuple[str, list[Attempt]]]:
 
 def in_conflict(scene: Scene, suite: Suite) -> bool:
     """Do the readings of this scene's demonstrations disagree here? (False if the suite knows none.)"""
-    conflict: Callable[..., bool] | None = getattr(suite, "conflict", None)
-    if conflict is None or not scene.demos:
+    if not isinstance(suite, Ambiguous) or not scene.demos:
         return False
-    return all(conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
+    return all(suite.conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
 
 
 def succeeded(attempt: Attempt) -> bool:
@@ -195,14 +194,13 @@ def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suit
 
     Who is told the target knows what two demonstrations say whose readings disagree.
     """
-    of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
-    if of_family is None:
+    if not isinstance(suite, Ambiguous):
         return None
-    demos, trials, scene = _demos(entry, attempts), entry[1], facts.get("scene", "same")
+    demos, trials, scene = _demos(entry, attempts), entry[1], str(facts.get("scene", "same"))
     if facts.get("target") == "told":
         demos = 2
     scenes = Counter(a.scene.task.family for a in attempts)
-    best = {family: of_family(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
+    best = {family: suite.ceiling(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
     known = [scenes[family] * value for family, value in best.items() if value is not None]
     return sum(known) / len(attempts) if len(known) == len(scenes) else None
 
