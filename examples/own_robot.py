@@ -197,7 +197,8 @@ def train(learner: Any, data: Sequence[wtl.EpisodeStore], steps: int, directory:
     learner.prepare(store)
     plan = wtl.TrainConfig(steps=steps, learning_rate=4e-3)
     held = {store.path.name: store.digest() for store in data}  # so that a later start notices other data
-    wtl.fit(learner, lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)), plan, directory, held)
+    source = wtl.FixedSource(lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)))
+    wtl.fit(learner, source, plan, directory, held)
 
 
 def test_scenes(suite: ArmSuite) -> list[wtl.Scene]:

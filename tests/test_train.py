@@ -25,8 +25,11 @@ from watchtrylearn.system.files import directory_lock
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.checkpoint import load_latest, load_model
-from watchtrylearn.training.fit import BAD_STEPS, TrainConfig, TrainSummary, fit, learning_rate
+from watchtrylearn.training.config import TrainConfig, learning_rate
+from watchtrylearn.training.fit import TrainSummary, fit
 from watchtrylearn.training.metrics import MetricLog, read_metrics
+from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.training.state import BAD_STEPS
 from watchtrylearn.types import Batch, Channel, Context, ContextBatch, EpisodeBatch, Policy, Spec, WtlError
 
 SPEC = Spec(
@@ -88,9 +91,9 @@ def config(**changes: object) -> TrainConfig:
 
 def train(directory: Path, train_config: TrainConfig, **options: object) -> tuple[Line, TrainSummary]:
     learner = Line(options.pop("learner", LineConfig()))
-    options.setdefault("sample", sample)
+    source = FixedSource(options.pop("sample", sample))
     options.setdefault("data", {"demos": "0123"})
-    summary = fit(learner, config=train_config, directory=directory, progress=Display(quiet=True), **options)
+    summary = fit(learner, source, config=train_config, directory=directory, progress=Display(quiet=True), **options)
     return learner, summary
 
 
@@ -215,7 +218,7 @@ def test_a_tracker_has_the_same_numbers_each_step_once_although_training_crashed
         return sample(rng)
 
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(Line(LineConfig()), crash, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+        fit(Line(LineConfig()), FixedSource(crash), config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     train(tmp_path, config())
     assert tracker.rows == read_metrics(tmp_path)
     assert {tuple(o.items()) for o in tracker.begun} == {tuple(tracker.begun[0].items())}  # one run, resumed
@@ -343,7 +346,7 @@ def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
 
     learner = Line(LineConfig())
     with pytest.raises(WtlError, match=r"refusing to write .*: seen holds numbers that are not finite"):
-        fit(learner, breaks, config(), tmp_path, {}, Display(quiet=True))
+        fit(learner, FixedSource(breaks), config(), tmp_path, {}, Display(quiet=True))
     assert not (tmp_path / "model.json").exists()
 
 
@@ -472,7 +475,7 @@ def test_the_first_weights_are_those_of_the_first_start(tmp_path: Path) -> None:
         train(tmp_path, config(), should_stop=lambda: True)
     learner = Line(LineConfig())
     nn.init.zeros_(learner.net[0].weight)
-    fit(learner, sample, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+    fit(learner, FixedSource(sample), config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     assert equal(learner, train(tmp_path / "calm", config())[0])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from watchtrylearn.errors import suggestion
+from watchtrylearn.suites.outside import is_outside, outside_suite
 from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
@@ -138,7 +139,13 @@ def make_suite(name: Literal["toy"]) -> Toy: ...
 @overload
 def make_suite(name: str) -> DemonstratingSuite: ...
 def make_suite(name: str) -> DemonstratingSuite:
-    """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
+    """The suite registered under ``name``; an unknown name is refused with the nearest right one.
+
+    ``"module:make"`` or ``"path.py:make"`` runs code from outside: the suite that function ``make`` of it returns.
+    """
+    if is_outside(name):
+        outside: DemonstratingSuite = outside_suite(name)  # which may demonstrate or not
+        return outside
     if name not in _SUITES:
         raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
