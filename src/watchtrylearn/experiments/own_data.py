@@ -129,7 +129,7 @@ def train(run: OwnRun, name: str) -> None:
         spec=spec,
         episodes=episodes,
         tasks=(),
-        worlds=None,
+        attempts=None,
         batch_size=method.train.batch_size,
         seed=run.settings.seed,
     )

@@ -176,16 +176,17 @@ class Experiment:
     def ordered(self, names: Iterable[str]) -> list[str]:
         """The methods ``names`` and those they need, each after what it needs; else as in the plan."""
         found: list[str] = []
+        place = self.known.index
 
         def add(name: str, waiting: tuple[str, ...]) -> None:
             if name in waiting:
                 raise WtlError(f"methods need each other in a circle: {' -> '.join([*waiting, name])}")
-            for other in self.method(name).needs:
+            for other in sorted(self.method(name).needs, key=place):
                 add(other, (*waiting, name))
             if name not in found:
                 found.append(name)
 
-        for name in sorted(names, key=self.known.index):
+        for name in sorted(names, key=place):
             add(name, ())
         return found
 

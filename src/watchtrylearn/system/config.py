@@ -139,7 +139,7 @@ def _enter(node: Any, part: str, where: str) -> Any:
 
 def _field(hint: Any, entry: Any, where: str) -> Any:
     if typing.get_origin(hint) is Mapping and isinstance(entry, Mapping):
-        return {name: _field(typing.get_args(hint)[1], each, f"{where}.{name}") for name, each in entry.items()}
+        return _each(typing.get_args(hint)[1], entry, where)
     if dataclasses.is_dataclass(entry) and (hint is Any or isinstance(entry, hint)):
         return entry
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -148,6 +148,19 @@ def _field(hint: Any, entry: Any, where: str) -> Any:
         build = getattr(hint, "from_json", None)
         return build(entry, where) if build else from_json(hint, entry, where)
     return _plain(hint, entry, where)
+
+
+def _each(hint: Any, entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A field that is a value of one type for every name."""
+    built: dict[str, Any] = {}
+    mistakes = []
+    for name, entry in entries.items():
+        try:
+            built[name] = _field(hint, entry, f"{where}.{name}")
+        except WtlError as error:
+            mistakes += mistakes_of(error)
+    refuse(mistakes)
+    return built
 
 
 def _plain(hint: Any, entry: Any, where: str) -> Any:
