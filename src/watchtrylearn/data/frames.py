@@ -21,6 +21,7 @@ import re
 import weakref
 import zlib
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ from watchtrylearn.types import ImageChannel, Spec, WtlError
 CACHE = "cache"  # in the dataset's folder
 IMAGES_IN_MEMORY = 2**30  # bytes
 PATIENCE = 3600.0  # seconds to wait for another process that unpacks the same images
+_AT_ONCE = 64  # episodes
 _CHUNK = 2**24  # bytes read at once where all are read
 _ADVISE = getattr(os, "posix_fadvise", None)
 
@@ -65,9 +67,9 @@ def load_memory(
     if frames * sum(camera.size for camera in spec.images.values()) <= images_in_memory:
         memory = EpisodeMemory(spec)
         memory.reserve(frames)
-        for store in stores:
-            for episode in store:
-                memory.append([episode])
+        every = (episode for store in stores for episode in store)
+        while some := list(islice(every, _AT_ONCE)):
+            memory.append(some)
         return memory
     files = {name: [_frame_file(store, name, cache) for store in stores] for name in spec.images}
     kept = [
