@@ -13,12 +13,12 @@ import torch
 
 from image_episodes import SPEC, episode
 from watchtrylearn.data.batches import gather
-from watchtrylearn.data.frames import load_memory
+from watchtrylearn.data.frames import FrameFile, FramesOnDisk, load_memory
 from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.sampling import PairIndex, Sampling
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.ops.random import generator
-from watchtrylearn.types import Episode, WtlError
+from watchtrylearn.types import Episode, ImageChannel, WtlError
 
 DEMOS = [episode(i, 1 + i % 6, task=i // 6, seed=i % 3, final=i % 2 == 0, ended=i % 4 == 0) for i in range(12)]
 TRIALS = [episode(12 + i, 2 + i % 4, "trial", task=i // 6, seed=i % 3) for i in range(12)]
@@ -236,3 +236,23 @@ def test_a_disk_that_is_full_is_named_and_nothing_is_left(stores, monkeypatch):
     with pytest.raises(WtlError, match=r"cannot write .*cache/camera-.*frames: No space left on device"):
         on_disk(stores)
     assert [path.name for path in (stores[0].path / "cache").iterdir()] == [".lock"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what is resident")
+def test_frames_that_were_read_do_not_stay_in_the_process(tmp_path):
+    """Nothing of a file of 60 MB is left in memory but the batch that was asked for (a mapped file would be)."""
+
+    def resident() -> int:
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+        return int(line.split()[1]) * 1024
+
+    channel, count = ImageChannel(100, 100), 2000
+    (tmp_path / "frames").touch()
+    os.truncate(tmp_path / "frames", count * channel.size)
+    frames = FramesOnDisk([FrameFile(tmp_path / "frames", channel, {0: count})], [[0]])
+    frames.take(np.arange(64))
+    before = resident()
+    for begin in range(0, count, 50):
+        assert not frames.take(np.arange(begin, begin + 50)).any()
+    assert resident() - before < 10e6
+    assert frames.nbytes == 8 * count
