@@ -174,6 +174,14 @@ def test_a_folder_of_ones_own_holds_the_frames_of_many_datasets(stores, tmp_path
         assert len(list((tmp_path / "mine").glob("*/*.frames"))) == 4
 
 
+def test_a_link_in_place_of_the_cache_leads_nowhere(stores, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (stores[0].path / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WtlError, match="symbolic link, which leads outside"):
+        on_disk(stores)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_episodes_of_damaged_files_are_left_out_where_that_is_wanted(stores):
     data = sorted((stores[0].path / "data").rglob("*.parquet"))[0]
     data.write_bytes(data.read_bytes()[:-1])

@@ -180,12 +180,13 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _frame_file(store: EpisodeStore, name: str, cache: str | Path | None) -> FrameFile:
     """The file of the camera ``name`` in ``store``, made if it is missing, damaged or of other data."""
-    folder = store.path / CACHE if cache is None else Path(cache) / _name_of(store.path)
+    root, folder = (store.path, CACHE) if cache is None else (Path(cache), _name_of(store.path))
     key = hashlib.sha256(f"{store.digest()} {name}".encode()).hexdigest()[:16]
-    path = contained(folder, re.sub(r"[^\w-]", "_", name)[:60] + f"-{key}.frames")
+    stem = re.sub(r"[^\w-]", "_", name)[:60]
+    path = contained(root, f"{folder}/{stem}-{key}.frames")
     found = _whole(path, store, name)
     if found is None:
-        with directory_lock(folder, PATIENCE):
+        with directory_lock(path.parent, PATIENCE):
             found = _whole(path, store, name)  # another process may have made it meanwhile
             if found is None:
                 _make(path, store, name)
