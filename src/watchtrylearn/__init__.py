@@ -19,6 +19,7 @@ from gymnasium import register, registry
 
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
+    from watchtrylearn.data.frames import load_memory
     from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.memory import EpisodeMemory
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
@@ -53,6 +54,7 @@ _HOME = {
     "collate": "data.batches",
     "gather": "data.batches",
     "stack": "data.batches",
+    "load_memory": "data.frames",
     "EpisodeMemory": "data.memory",
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
@@ -109,7 +111,8 @@ __all__ = [
     "EpisodeTable", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource", "OneShotConfig",
     "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
     "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
-    "load", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "suite_names",
+    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack",
+    "suite_names",
 ]  # fmt: skip
 
 

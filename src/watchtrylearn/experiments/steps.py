@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from watchtrylearn.data.frames import load_memory
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.fitting import fit_method
@@ -116,7 +117,7 @@ def train(run: Run, name: str) -> TrainSummary:
         data[f"weights of {method.start}"] = checkpoint.model_sha256(_model(run, method.start))
     material = Material(
         spec=run.suite.spec,
-        episodes=[episode for store in stores.values() for episode in store.read()],
+        memory=load_memory(list(stores.values()), run.suite.spec),
         tasks=training_tasks(run),
         attempts=functools.partial(_attempts, run),
         batch_size=method.train.batch_size,

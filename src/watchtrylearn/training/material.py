@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.sources import Source
 from watchtrylearn.training.update import Update
@@ -20,7 +21,7 @@ class Material:
 
     Attributes:
         spec: of the episodes.
-        episodes: demonstrations, and the trials of the methods from whose trials it learns.
+        memory: demonstrations, and the trials of the methods from whose trials it learns.
         tasks: the training tasks; none where there is nothing to try them in.
         attempts: ``attempts(policy, tasks, seeds, attempt=..., run_seed=...)`` lets a policy try in one scene of each
             task (``rollout``); None for recordings from elsewhere.
@@ -28,7 +29,7 @@ class Material:
     """
 
     spec: Spec
-    episodes: Sequence[Episode]
+    memory: EpisodeMemory
     tasks: Sequence[Task]
     attempts: Attempts | None
     batch_size: int
