@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.task_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
-    from watchtrylearn.rollouts import rollout
+    from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
     from watchtrylearn.training.fit import TrainConfig, fit
     from watchtrylearn.types import (
@@ -68,6 +68,7 @@ _HOME = {
     "Scene": "protocol",
     "evaluate": "protocol",
     "rollout": "rollouts",
+    "states": "rollouts",
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
@@ -102,7 +103,7 @@ __all__ = [
     "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
     "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
     "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
-    "read_lerobot", "rollout", "stack", "suite_names",
+    "read_lerobot", "rollout", "stack", "states", "suite_names",
 ]  # fmt: skip
 
 
