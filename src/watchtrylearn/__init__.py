@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.target_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
-    from watchtrylearn.rollouts import rollout
+    from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
     from watchtrylearn.training.config import TrainConfig
     from watchtrylearn.training.fit import fit
@@ -74,6 +74,7 @@ _HOME = {
     "Scene": "protocol",
     "evaluate": "protocol",
     "rollout": "rollouts",
+    "states": "rollouts",
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
@@ -112,7 +113,7 @@ __all__ = [
     "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
     "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
     "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack",
-    "suite_names",
+    "states", "suite_names",
 ]  # fmt: skip
 
 
