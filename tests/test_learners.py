@@ -13,6 +13,7 @@ from watchtrylearn.learners import learner_entry, learner_names, load, make_lear
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
+from watchtrylearn.nn.blocks import signed_success
 from watchtrylearn.nn.encoders import _levelled
 from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.ops.random import generator
@@ -91,9 +92,12 @@ def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials
 
 
 def acts(learner, contexts) -> torch.Tensor:
-    policy = learner.explore(contexts)
-    policy.reset([generator("world", i) for i in range(len(contexts))])
-    worlds = SUITE.worlds([SUITE.tasks("test")[0]] * len(contexts), range(len(contexts)))
+    return acts_of(learner.explore(contexts))
+
+
+def acts_of(policy) -> torch.Tensor:
+    policy.reset([generator("world", i) for i in range(policy.worlds)])
+    worlds = SUITE.worlds([SUITE.tasks("test")[0]] * policy.worlds, range(policy.worlds))
     observation, _ = worlds.reset()
     return torch.from_numpy(np.stack([policy.act(observation) for _ in range(4)]))
 
@@ -121,6 +125,38 @@ def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
     torch.testing.assert_close(embed(trials[0], trials[1]), embed(trials[1], trials[0]))
     flipped = replace(trials[0], success=not trials[0].success)
     assert not torch.allclose(embed(trials[0]), embed(flipped))
+
+
+def test_outcomes_are_plus_and_minus_one_and_zero_where_hidden_or_absent(trials):
+    yes, no = (replace(trials[0], success=success) for success in (True, False))
+    contexts = [Context(trials=(yes, no)), Context(trials=(yes, no), hidden=True), Context()]
+    found = signed_success(collate(contexts, SUITE.spec).trials)
+    assert torch.equal(found, torch.tensor([[1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_a_hidden_outcome_makes_no_difference(embedding, demos, trials):
+    net = small_net(embedding)
+    scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
+
+    def embed(success: bool, hidden: bool) -> torch.Tensor:
+        context = Context(demos[:1], (replace(trials[0], success=success),), hidden)
+        return net.infer(collate([context], SUITE.spec), scene).embedding
+
+    assert torch.equal(embed(True, hidden=True), embed(False, hidden=True))
+    for told in (True, False):
+        assert not torch.allclose(embed(told, hidden=False), embed(told, hidden=True))
+
+
+def test_a_policy_that_is_told_the_target_looks_for_no_other(demos, trials):
+    learner = build("watch_try_learn")
+    for shown in (Context(demos[:1]), Context(demos[:1], trials[:1])):
+        made = [acts_of(learner.adapt_told([shown] * 2, [target, 1])) for target in (0, 1)]
+        assert not torch.equal(made[0][:, 0], made[1][:, 0])
+        assert torch.equal(made[0][:, 1], made[1][:, 1])
+        assert any(torch.equal(acts_of(learner.adapt([shown] * 2))[:, 0], told[:, 0]) for told in made)
+    with pytest.raises(WtlError, match="one target per context is told, got 1 for 2 contexts"):
+        learner.adapt_told([Context(demos[:1])] * 2, [0])
 
 
 def test_transitions_are_told_relative_to_their_sizes_and_padding_is_no_step():

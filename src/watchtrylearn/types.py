@@ -92,7 +92,8 @@ class Episode:
             otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot, within its bounds, where that differs from ``action``
             (disturbances injected while demonstrating, commands cut to their bounds), else None.
-        initial_state: the full simulator state at the start; empty if the suite has none.
+        initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
+            step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
     """
 
@@ -157,10 +158,14 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
+    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes.
+
+    ``hidden``: nobody says whether the trials succeeded.
+    """
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         for name in ("demos", "trials"):
@@ -172,7 +177,7 @@ class Context:
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""
-        return Context(tuple(self.demos), (*self.trials, trial))
+        return Context(tuple(self.demos), (*self.trials, trial), self.hidden)
 
 
 def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
@@ -257,6 +262,19 @@ class Batch:
     context: ContextBatch
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
+
+    @property
+    def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
+        """What each query shows before its first action, cameras (uint8) included."""
+        numbers = {name: value[:, 0] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 0] for name, value in self.query.images.items()}
+
+    @property
+    def seen(self) -> dict[str, Shaped[torch.Tensor, "task frame ..."]]:
+        """What each query shows at ``frames``, cameras (uint8) included."""
+        task = torch.arange(len(self.frames), device=self.frames.device)[:, None]
+        numbers = {name: value[task, self.frames] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))

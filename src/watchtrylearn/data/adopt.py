@@ -34,7 +34,8 @@ from watchtrylearn.data.layout import (
 from watchtrylearn.data.parquet import files, matrix, read_table, scalars, texts
 from watchtrylearn.data.parts import parse_part
 from watchtrylearn.data.records import Columns, observation_of, read_records
-from watchtrylearn.data.store import PATIENCE, EpisodeStore, Refused
+from watchtrylearn.data.soundness import Refused
+from watchtrylearn.data.store import PATIENCE, EpisodeStore
 from watchtrylearn.system.files import (
     contained,
     directory_lock,

@@ -53,6 +53,7 @@ EXECUTED_BEFORE: Literal["action.executed"] = (
     "action.executed"  # what the column is called in datasets begun with version 0.1
 )
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"  # LeRobot's; we write none
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FINAL_PATH = "meta/final/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 HISTOGRAM = "histogram/{}"  # column of meta/episodes: of an image feature, how often each value occurs in each colour

@@ -236,6 +236,15 @@ def scalars(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row"]
     return values[:, 0]
 
 
+def whole_numbers(table: pa.Table, name: str, path: Path) -> list[int]:
+    """A column of one whole number per row."""
+    values = scalars(table, name, path)
+    if values.dtype.kind not in "iu":
+        raise WtlError(f"{path}: {name} holds {values.dtype}, not whole numbers")
+    found: list[int] = values.tolist()
+    return found
+
+
 def texts(table: pa.Table, name: str, path: Path) -> list[str]:
     """A column of strings; equal ones are the same object."""
     if name not in table.column_names:
@@ -250,4 +259,12 @@ def texts(table: pa.Table, name: str, path: Path) -> list[str]:
         raise WtlError(f"{path}: {name} holds no texts: {error}") from error
     if not all(isinstance(value, str) for value in found):
         raise WtlError(f"{path}: {name} must hold a text in every row")
+    return found
+
+
+def plain_values(table: pa.Table, name: str, path: Path) -> list[Any]:
+    """A column of plain values, one a row."""
+    if pa.types.is_string(table.schema.field(name).type) or pa.types.is_large_string(table.schema.field(name).type):
+        return list(texts(table, name, path))
+    found: list[Any] = scalars(table, name, path).tolist()
     return found

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +30,7 @@ from watchtrylearn.data.layout import (
 )
 from watchtrylearn.data.parts import part_of, read_part
 from watchtrylearn.data.records import Record, episode_of, read_records, records_of
-from watchtrylearn.data.soundness import problems
+from watchtrylearn.data.soundness import Refused, problems
 from watchtrylearn.system.files import (
     contained,
     directory_lock,
@@ -44,20 +44,6 @@ from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
 _log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds to wait for another process that is appending
-
-
-class Refused(WtlError):
-    """Some episodes of a batch are not sound. The others are stored, as the numbers ``stored``.
-
-    ``reasons`` names each refused episode's task, scene, field and step.
-    """
-
-    def __init__(self, path: Path, stored: list[int], reasons: list[str]) -> None:
-        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        kept = f"; the other {len(stored)} are stored in {path}" if stored else ""
-        super().__init__("; ".join(reasons[:3]) + more + kept)
-        self.stored = stored
-        self.reasons = reasons
 
 
 class EpisodeStore:
@@ -161,16 +147,16 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    def read(self, ids: Iterable[int] | None = None, images: bool = True) -> list[Episode]:
+    def read(self, ids: Iterable[int] | None = None, images: bool | Collection[str] = True) -> list[Episode]:
         """The episodes with the given numbers, in that order; by default all of them.
 
-        Without ``images`` they have none, and none is unpacked. Every number is checked: ``WtlError`` names file,
-        episode, field and step of the first that is not sound; with ``skip_bad`` such an episode is left out and named
-        in ``skipped``. Images that would take more than 4 GiB are refused.
+        ``images``: all, none, or those of the cameras of these names; others are not unpacked, and are absent. All that
+        would take more than 4 GiB are refused. Every number is checked: ``WtlError`` names file, episode, field and
+        step of the first that is not sound; with ``skip_bad`` such an episode is left out and named in ``skipped``.
         """
         wanted = [record.index for record in self.records] if ids is None else [int(i) for i in ids]
         records = self._known(sorted(set(wanted)))
-        header = self.header if images else self.header.without_images()
+        header = self._seen_by(images)
         require_memory(self.path, header, records)
         found = dict(self._read(records, header))
         return [found[i] for i in wanted if i in found]
@@ -178,10 +164,13 @@ class EpisodeStore:
     def __iter__(self) -> Iterator[Episode]:
         return (episode for _, episode in self._read(self.records, self.header))
 
-    def episodes(self, ids: Iterable[int], images: bool = True) -> Iterator[Episode]:
-        """The episodes with the given numbers, one data file in memory at a time, and of its images one episode's."""
-        header = self.header if images else self.header.without_images()
-        return (episode for _, episode in self._read(self._known(ids), header))
+    def episodes(self, ids: Iterable[int], images: bool | Collection[str] = True) -> Iterator[Episode]:
+        """As ``read``, but one data file in memory at a time, and of its images one episode's."""
+        return (episode for _, episode in self._read(self._known(ids), self._seen_by(images)))
+
+    def _seen_by(self, images: bool | Collection[str]) -> Header:
+        """The header with the cameras that are asked for."""
+        return self.header if images is True else self.header.without_images(but=images or ())
 
     def images(self, name: str, final: bool = False) -> Iterator[tuple[int, UInt8[np.ndarray, "time height width 3"]]]:
         """Number and images of the camera ``name`` of every episode, in memory as ``episodes``.
@@ -190,7 +179,7 @@ class EpisodeStore:
         """
         if name not in self.spec.images:
             raise WtlError(f"{self.path} has no camera {name!r}; it has {', '.join(self.spec.images) or 'none'}")
-        for number, episode in self._read(self.records, self.header.without_images(but=(name,))):
+        for number, episode in self._read(self.records, self._seen_by([name])):
             seen = episode.observation[name]
             yield number, np.concatenate([seen, episode.final[name][None]]) if final and episode.final else seen
 

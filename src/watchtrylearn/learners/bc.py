@@ -16,7 +16,7 @@ from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.plan_policy import PlanPolicy
-from watchtrylearn.nn.blocks import accuracy, at_start
+from watchtrylearn.nn.blocks import accuracy
 from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, require_contexts
 
@@ -48,10 +48,9 @@ class BC(nn.Module):
 
         L = - log p(a' | o', z', code(s'))  -  w log p(z' | s')
         """
-        query, net = batch.query, self.net
-        belief = net.infer(batch.context, at_start(query))
-        target = net.target_of(query)
-        nll = net.action_nll(belief, target, query, batch.frames)
+        belief = self.net.infer(batch.context, batch.scene)
+        target = self.net.target_of(batch.query)
+        nll = self.net.action_nll(belief, target, batch)
         cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
         parts = {
             "nll": nll,

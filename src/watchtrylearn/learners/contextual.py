@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
-from watchtrylearn.nn.blocks import at_start
 from watchtrylearn.nn.encoders import LastFrameEncoder
 from watchtrylearn.nn.target_net import NetConfig, TargetNet
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, WtlError
@@ -27,6 +27,7 @@ EMBEDDING = LastFrameEncoder.name
 class ContextualConfig:
     """``net.embedding`` is ``"last_frame"``, another is refused; ``sampling`` asks for one demonstration."""
 
+    FIXED: ClassVar[tuple[str, ...]] = ("net.embedding",)  # not what an experiment sets for all of its methods
     net: NetConfig = field(default_factory=lambda: NetConfig(embedding=EMBEDDING))
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(1.0,)))
 
@@ -54,9 +55,8 @@ class Contextual(nn.Module):
 
         L = - log p(a' | o', code(o_T))
         """
-        query = batch.query
-        belief = self.net.infer(batch.context, at_start(query))
-        nll = self.net.action_nll(belief, self.net.target_of(query), query, batch.frames)
+        belief = self.net.infer(batch.context, batch.scene)
+        nll = self.net.action_nll(belief, self.net.target_of(batch.query), batch)
         return nll, {"nll": nll}
 
     def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:

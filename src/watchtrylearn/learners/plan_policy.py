@@ -19,7 +19,7 @@ class PlanPolicy:
 
     With ``stochastic`` the target and the mixture component are sampled (diverse trials), else the most likely
     ones are taken. Every world draws from its own generator. ``told`` (world,) names the targets instead, which
-    leaves execution alone to be tested.
+    leaves execution alone to be tested. It computes where the network's parameters are.
     """
 
     def __init__(
@@ -29,9 +29,12 @@ class PlanPolicy:
         stochastic: bool = False,
         told: Sequence[int] | None = None,
     ) -> None:
-        self.net, self.spec, self.stochastic, self.told = net, net.spec, stochastic, told
-        self.context = collate(contexts, net.spec)
+        self.net, self.stochastic, self.device = net, stochastic, net.device
+        self.context = collate(require_contexts(contexts), net.spec).to(self.device)
         self.worlds = len(contexts)
+        self.told = None if told is None else torch.tensor(told, device=self.device)
+        if told is not None and len(told) != self.worlds:
+            raise WtlError(f"one target per context is told, got {len(told)} for {self.worlds} contexts")
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> None:
         if len(rngs) != self.worlds:
@@ -41,30 +44,34 @@ class PlanPolicy:
 
     @torch.no_grad()
     def act(self, observation: Observation) -> Float[np.ndarray, "world act"]:
-        seen = {name: torch.as_tensor(np.asarray(value), dtype=torch.float32) for name, value in observation.items()}
+        execute, bounds = self.net.config.execute, self.net.spec.action
+        seen = {
+            name: torch.as_tensor(np.asarray(observation[name], channel.dtype), device=self.device)
+            for name, channel in self.net.spec.observation.items()
+        }
         if self.belief is None:
             self.belief = self.net.infer(self.context, seen)
             inferred = pick_component(self.belief.target_logits, self._uniform())
-            self.target = inferred if self.told is None else torch.tensor(self.told)
-        if self.step % self.net.config.execute == 0:
+            self.target = inferred if self.told is None else self.told
+        if self.step % execute == 0:
             self.chunk = self._plan(self.belief, seen)
-        action = self.chunk[:, self.step % self.net.config.execute]
+        action = self.chunk[:, self.step % execute]
         self.step += 1
-        spec = self.net.spec.action
-        return np.clip(action.numpy().astype(np.float64), spec.low, spec.high)
+        return np.clip(action.cpu().numpy().astype(np.float64), bounds.low, bounds.high)
 
     def _plan(self, belief: Belief, seen: dict[str, torch.Tensor]) -> Float[torch.Tensor, "world chunk act"]:
         now = {name: value[:, None] for name, value in seen.items()}
-        time = torch.full((self.worlds, 1), self.step / self.net.spec.horizon)
+        time = torch.full((self.worlds, 1), self.step / self.net.spec.horizon, device=self.device)
         logits, mean = self.net.actions(belief, self.target, now, time)
         component = pick_component(logits[:, 0], self._uniform())
-        chunk = mean[torch.arange(self.worlds), 0, component]
+        chunk = mean[torch.arange(self.worlds, device=self.device), 0, component]
         return self.net.scaling.chunk_out(chunk, seen[STATE])
 
     def _uniform(self) -> Float[torch.Tensor, "world"] | None:
+        """A number in [0, 1) from every world's own generator."""
         if not self.stochastic:
             return None
-        return torch.tensor([rng.random() for rng in self.rngs], dtype=torch.float32)
+        return torch.tensor([rng.random() for rng in self.rngs], dtype=torch.float32, device=self.device)
 
 
 def without_trials(contexts: Sequence[Context]) -> list[Context]:

@@ -19,7 +19,7 @@ from torch import nn
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.plan_policy import PlanPolicy
-from watchtrylearn.nn.blocks import accuracy, at_start
+from watchtrylearn.nn.blocks import accuracy
 from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, require_contexts
 
@@ -64,10 +64,9 @@ class WatchTryLearn(nn.Module):
 
         L = - log p(a' | o', z', code(demo, trials, s'))  -  w log p(z' | demo, trials, s')
         """
-        query, net = batch.query, self.retrial
-        belief = net.infer(batch.context, at_start(query))
-        target = net.target_of(query)
-        nll = net.action_nll(belief, target, query, batch.frames)
+        belief = self.retrial.infer(batch.context, batch.scene)
+        target = self.retrial.target_of(batch.query)
+        nll = self.retrial.action_nll(belief, target, batch)
         cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
         parts = {
             "nll": nll,

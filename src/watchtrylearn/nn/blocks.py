@@ -28,11 +28,6 @@ def take_frames(
     return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
 
 
-def at_start(episodes: EpisodeBatch) -> dict[str, Float[torch.Tensor, "*batch _"]]:
-    """The first observation of each episode: the scene, before anything was done in it."""
-    return {name: value[..., 0, :] for name, value in episodes.observation.items()}
-
-
 def accuracy(logits: Float[torch.Tensor, "task choice"], right: Int[torch.Tensor, "task"]) -> Float[torch.Tensor, ""]:
     """The share of tasks whose right choice is the most likely one."""
     return (logits.argmax(-1) == right).float().mean()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
 from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
@@ -49,7 +49,7 @@ class Encoder(Protocol):
     view: View
 
     def __call__(
-        self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief: ...
 
 
@@ -89,7 +89,7 @@ class ObjectEncoder(nn.Module):
         return bool(spec.entities and spec.position)
 
     def forward(
-        self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demos, demo_mask = self._episode_tokens(context.demos, scaling, role=0)
         trials, trial_mask = self._episode_tokens(context.trials, scaling, role=1)
@@ -144,7 +144,7 @@ class ObjectEncoder(nn.Module):
         return nearest_approach(scaling.state(episodes.observation[STATE])[..., :dims], things, episodes.mask)
 
     def _scene_tokens(
-        self, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Float[torch.Tensor, "task entity width"]:
         spec = self.spec
         things = scaling.environment(scene[ENVIRONMENT]).unflatten(-1, (spec.entities, spec.entity_size))
@@ -174,7 +174,7 @@ class FlatEncoder(nn.Module):
         self.trial = self._reducer(size + spec.action.size + 1 + self.size)
 
     def forward(
-        self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demos = self.demo(self._steps(context.demos, scaling))
         demo = _mean_present(demos, context.demos)
@@ -208,7 +208,7 @@ class LastFrameEncoder(nn.Module):
         self.embed = mlp((spec.state_size + spec.environment_size, 100, code))
 
     def forward(
-        self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         code = _mean_present(self.embed(_last_observation(context.demos, scaling)), context.demos)
         return Belief(code.new_zeros(len(code), 1), code)
@@ -233,7 +233,7 @@ class TransitionEncoder(nn.Module):
         self.transition = mlp((2 * size + spec.action.size + 1, 100, 100, half))
 
     def forward(
-        self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demo = _mean_present(self.demo(_last_observation(context.demos, scaling)), context.demos)
         trial = _mean_present(self._mean_transition(context.trials, scaling), context.trials)

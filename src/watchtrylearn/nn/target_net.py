@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import nn
 
 from watchtrylearn.errors import suggestion
@@ -31,7 +31,7 @@ from watchtrylearn.nn.encoders import (
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.mixture import chunk_log_likelihood
 from watchtrylearn.system.config import SHOWN, require_within
-from watchtrylearn.types import STATE, ContextBatch, EpisodeBatch, Spec, WtlError
+from watchtrylearn.types import STATE, Batch, ContextBatch, EpisodeBatch, Spec, WtlError
 
 MOST_LAYERS = 100
 AUTO = "auto"
@@ -124,7 +124,7 @@ class TargetNet(nn.Module):
     def device(self) -> torch.device:
         return self.log_std.device
 
-    def infer(self, context: ContextBatch, scene: Mapping[str, Float[torch.Tensor, "task _"]]) -> Belief:
+    def infer(self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]]) -> Belief:
         """What to do in this scene (observation at the start of the episode), given the context."""
         return self.encoder(context, scene, self.scaling)
 
@@ -136,7 +136,7 @@ class TargetNet(nn.Module):
         self,
         belief: Belief,
         target: Int[torch.Tensor, "task"],
-        observation: Mapping[str, Float[torch.Tensor, "task frame _"]],
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
         time: Float[torch.Tensor, "task frame"],
     ) -> tuple[Float[torch.Tensor, "task frame mix"], Float[torch.Tensor, "task frame mix chunk act"]]:
         """Mixture logits and means (network units) for chunks that begin now; ``time`` in fractions of the horizon."""
@@ -150,16 +150,15 @@ class TargetNet(nn.Module):
         self,
         belief: Belief,
         target: Int[torch.Tensor, "task"],
-        query: EpisodeBatch,
-        frames: Int[torch.Tensor, "task frame"],
+        batch: Batch,
     ) -> Float[torch.Tensor, ""]:
-        """- log p(the query's actions from ``frames`` on | its observations there, target, code), per number."""
-        task = torch.arange(len(frames), device=frames.device)[:, None]
-        observation = {name: value[task, frames] for name, value in query.observation.items()}
-        logits, mean = self.actions(belief, target, observation, frames / self.spec.horizon)
+        """- log p(the query's actions from ``batch.frames`` on | what it shows there, target, code), per number."""
+        query, seen, frames = batch.query, batch.seen, batch.frames
+        logits, mean = self.actions(belief, target, seen, frames / self.spec.horizon)
         ahead = frames[..., None] + torch.arange(self.config.chunk, device=frames.device)
         exists = ahead < query.length[:, None, None]
-        action = query.action[task[..., None], ahead.clamp(max=query.action.shape[1] - 1)]
-        action = self.scaling.chunk_in(action, observation[STATE])
+        task = torch.arange(len(frames), device=frames.device)[:, None, None]
+        action = query.action[task, ahead.clamp(max=query.action.shape[1] - 1)]
+        action = self.scaling.chunk_in(action, seen[STATE])
         likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, exists)
         return -likelihood.sum() / (exists.sum() * self.spec.action.size)

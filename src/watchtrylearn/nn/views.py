@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
@@ -24,7 +24,7 @@ class View(Protocol):
 
     def features(
         self,
-        observation: Mapping[str, Float[torch.Tensor, "task frame _"]],
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
         target: Int[torch.Tensor, "task"],
         scaling: Scaling,
     ) -> Float[torch.Tensor, "task frame feature"]:
@@ -42,7 +42,7 @@ class WholeView:
 
     def features(
         self,
-        observation: Mapping[str, Float[torch.Tensor, "task frame _"]],
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
         target: Int[torch.Tensor, "task"],
         scaling: Scaling,
     ) -> Float[torch.Tensor, "task frame feature"]:
@@ -64,7 +64,7 @@ class TargetView:
 
     def features(
         self,
-        observation: Mapping[str, Float[torch.Tensor, "task frame _"]],
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
         target: Int[torch.Tensor, "task"],
         scaling: Scaling,
     ) -> Float[torch.Tensor, "task frame feature"]:
@@ -78,7 +78,7 @@ class TargetView:
 
 
 def whole(
-    observation: Mapping[str, Float[torch.Tensor, "*batch _"]], scaling: Scaling
+    observation: Mapping[str, Shaped[torch.Tensor, "*batch ..."]], scaling: Scaling
 ) -> Float[torch.Tensor, "*batch size"]:
     """All channels of numbers in a row, in network units."""
     state = scaling.state(observation[STATE])
