@@ -25,7 +25,11 @@ REFUSED = [
     ("wtl.Context(trials=demo)", "a context's trials are a list of episodes, not one episode"),
     ("wtl.Context(demos=[1, 2])", "a context's demos are a list of episodes, not [1, 2]"),
     ("wtl.Context(demos=iter([demo]))", "a context's demos are a list of episodes, not <list_iterator"),
-    ("learner.adapt(demo)", "a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))"),
+    (
+        "learner.adapt(wtl.Context(demos=[demo]))",
+        "a learner adapts to a list of contexts, one per world, not to one context: adapt([context])",
+    ),
+    ("learner.adapt(demo)", "a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])"),
     ("learner.explore([demo])", "a learner adapts to contexts, not to <demo of 'reference-test-000' in scene 3"),
     ("dataclasses.replace(demo, success='no')", "an episode's success is True or False, not 'no'"),
     ("dataclasses.replace(demo, terminated=1)", "an episode's terminated is True or False, not 1"),

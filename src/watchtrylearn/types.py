@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, *shape)
+Loss = tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]  # what is minimised, and parts of it to log
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -91,7 +92,8 @@ class Episode:
             otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot, within its bounds, where that differs from ``action``
             (disturbances injected while demonstrating, commands cut to their bounds), else None.
-        initial_state: the full simulator state at the start; empty if the suite has none.
+        initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
+            step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
     """
 
@@ -156,10 +158,14 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
+    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes.
+
+    ``hidden``: nobody says whether the trials succeeded.
+    """
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         for name in ("demos", "trials"):
@@ -171,7 +177,19 @@ class Context:
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""
-        return Context(tuple(self.demos), (*self.trials, trial))
+        return Context(tuple(self.demos), (*self.trials, trial), self.hidden)
+
+
+def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
+    """The contexts that a method adapts to, one per world; anything else is refused with the right call."""
+    if isinstance(contexts, Context):
+        raise WtlError("a learner adapts to a list of contexts, one per world, not to one context: adapt([context])")
+    if isinstance(contexts, Episode):
+        raise WtlError("a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])")
+    wrong = [each for each in contexts if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt([Context(demos=[...])])")
+    return contexts
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,6 +263,19 @@ class Batch:
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
 
+    @property
+    def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
+        """What each query shows before its first action, cameras (uint8) included."""
+        numbers = {name: value[:, 0] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 0] for name, value in self.query.images.items()}
+
+    @property
+    def seen(self) -> dict[str, Shaped[torch.Tensor, "task frame ..."]]:
+        """What each query shows at ``frames``, cameras (uint8) included."""
+        task = torch.arange(len(self.frames), device=self.frames.device)[:, None]
+        numbers = {name: value[task, self.frames] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
 
@@ -311,6 +342,14 @@ class Explorer(Adaptive, Protocol):
 
 
 @runtime_checkable
+class Targeted(Adaptive, Protocol):
+    """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:
+        """As ``adapt``, and told the number of the right entity in each world: what is left is carrying it out."""
+
+
+@runtime_checkable
 class Learner(Adaptive, Protocol):
     """What a method *is*: a loss for meta-training and ``adapt`` for everything after.
 
@@ -325,7 +364,7 @@ class Learner(Adaptive, Protocol):
         Images are not part of them: their scale is fixed. Many methods take nothing.
         """
 
-    def loss(self, batch: Any) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
+    def loss(self, batch: Any) -> Loss:
         """The training loss and named parts of it for the log.
 
         ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions

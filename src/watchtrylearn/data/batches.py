@@ -70,10 +70,10 @@ def collate(contexts: Sequence[Context], spec: Spec, image_frames: int = IMAGE_F
             found = demo.problems(spec)
             if found:
                 raise WtlError(f"the demonstration of {demo.task.name} in context {number} is refused: {found[0]}")
-    return ContextBatch(
-        demos=_shots([context.demos for context in contexts], spec, image_frames),
-        trials=_shots([context.trials for context in contexts], spec, image_frames),
-    )
+    demos, trials = (_shots([getattr(c, kind) for c in contexts], spec, image_frames) for kind in ("demos", "trials"))
+    hidden = torch.tensor([context.hidden for context in contexts], dtype=torch.bool)
+    trials.success[hidden] = 0.5  # neither yes nor no: networks see 0, between -1 and +1
+    return ContextBatch(demos, trials)
 
 
 def _shots(groups: Sequence[Sequence[Episode]], spec: Spec, image_frames: int) -> EpisodeBatch:

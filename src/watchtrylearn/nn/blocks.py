@@ -28,6 +28,11 @@ def take_frames(
     return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
 
 
+def accuracy(logits: Float[torch.Tensor, "task choice"], right: Int[torch.Tensor, "task"]) -> Float[torch.Tensor, ""]:
+    """The share of tasks whose right choice is the most likely one."""
+    return (logits.argmax(-1) == right).float().mean()
+
+
 def signed_success(episodes: EpisodeBatch) -> Float[torch.Tensor, "*batch"]:
     """The yes or no as +1 or -1 (the authors' encoding); 0 where there is no episode."""
     return torch.where(episodes.length > 0, 2.0 * episodes.success - 1.0, 0.0)
