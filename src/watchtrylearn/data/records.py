@@ -257,7 +257,7 @@ def episodes_table(records: Sequence[Record], episodes: Sequence[Episode], colum
     return pa.table({**own, **found})
 
 
-def _image_statistics(name: str, parts: Sequence[images.Images]) -> dict[str, pa.Array]:
+def _image_statistics(name: str, parts: Sequence[np.ndarray]) -> dict[str, pa.Array]:
     """LeRobot's statistics of a camera, and the histograms from which those of all episodes are made."""
     counts = [images.histogram(part) for part in parts]
     of_each = [images.nested(images.statistics(count)) for count in counts]
