@@ -407,16 +407,30 @@ def test_a_lost_or_damaged_file_of_last_observations_is_named(path: Path) -> Non
     assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
 
 
-def test_last_observations_that_nobody_vouches_for_are_put_aside(path: Path) -> None:
+def test_last_observations_of_a_batch_that_was_not_committed_are_put_aside(path: Path) -> None:
     episodes = fill(path)
-    plain = [replace(make_episode(7, spec=SEEN), final={})]
-    EpisodeStore.open(path).append(plain)
-    for number in (2, 3):  # of a batch without any, and of none at all
-        shutil.copy(path / numbered(FINAL_PATH, 1), path / numbered(FINAL_PATH, number))
-    assert len(verify(path)) == 2
-    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), [*episodes, *plain], strict=True))
+    shutil.copy(path / numbered(FINAL_PATH, 1), path / numbered(FINAL_PATH, 2))
+    assert [problem.file for problem in verify(path)] == [numbered(FINAL_PATH, 2)]
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
     assert verify(path) == []
-    assert len(list((path / layout.QUARANTINE).iterdir())) == 2
+    assert len(list((path / layout.QUARANTINE).iterdir())) == 1
+
+
+def test_last_observations_do_not_vanish_with_their_checksum(path: Path) -> None:
+    episodes = fill(path)
+    sums = path / numbered(layout.CHECKSUM_PATH, 1)
+    sums.write_text(sums.read_text().replace('"final"', '"fimal"'))
+    with pytest.raises(WtlError, match=r"meta/final/.*file-001\.parquet has no checksum, .*--rebuild"):
+        EpisodeStore.open(path)
+    assert [problem.file for problem in verify(path)] == [numbered(FINAL_PATH, 1)]
+    assert len(EpisodeStore.open(path, skip_bad=True)) == 3
+    right = (path / numbered(FINAL_PATH, 1)).read_bytes()
+    (path / numbered(FINAL_PATH, 1)).write_bytes(b"no longer")
+    with pytest.raises(WtlError, match=r"meta/final/.*is not a readable Parquet file"):
+        rebuild_index(path)
+    (path / numbered(FINAL_PATH, 1)).write_bytes(right)
+    assert rebuild_index(path) == 6
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
 
 
 @pytest.mark.parametrize("allowed", range(4))
