@@ -257,7 +257,7 @@ def test_a_round_that_is_missing_or_another_is_said(kind: str, tmp_path: Path, c
 
 def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) -> None:
     shutil.copytree(calm("replay"), tmp_path, dirs_exist_ok=True)
-    with pytest.raises(WtlError, match="source.capacity is 60, not 61"):
+    with pytest.raises(WtlError, match=r"source.capacity is 60, not 61"):
         train(tmp_path, actor_critic(), replay(count=2, every=4, capacity=61), SHORT)
     with pytest.raises(WtlError, match=r"source.kind is .replay., not .on-policy."):
         train(tmp_path, actor_critic(), on_policy(), SHORT)
