@@ -7,8 +7,13 @@ first attempt is 1/3 + 2/3 * 1/2 = 2/3; but whoever learns from a failure succee
 
     python examples/own_robot.py [DIRECTORY]
 
+The commands do the same with it, and more, with the same results file and report as any suite of the library:
+
+    wtl demo --preset debug --suite examples/own_robot.py:make
+
 What a robot needs: an ordinary ``gymnasium.Env`` that tells ``info["success"]`` (``Arm``), a description of
-its numbers (``SPEC``), and a suite that lists tasks and makes worlds (``ArmSuite``). The rest is here.
+its numbers (``SPEC``), and a suite that lists tasks and makes worlds (``ArmSuite``). The rest does by hand what the
+commands do.
 """
 
 import sys
@@ -140,6 +145,14 @@ class ArmSuite:
     def demonstrations(self, tasks: Sequence[wtl.Task], seeds: Sequence[int]) -> list[wtl.Episode]:
         person = Person([target(task, seed) for task, seed in zip(tasks, seeds, strict=True)])
         return wtl.rollout(person, self.worlds(tasks, seeds), kind="demo")
+
+    def demonstrate(self, task: wtl.Task, seed: int) -> wtl.Episode:
+        return self.demonstrations([task], [seed])[0]
+
+
+def make() -> ArmSuite:
+    """What ``--suite examples/own_robot.py:make`` names."""
+    return ArmSuite()
 
 
 def place(colour: int, scene: int) -> int:

@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites import commands
 from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Spec, Split, Task
+from watchtrylearn.worlds import commands
 
 STEP = 0.25
 ROOM = 3.0  # half the width of the room

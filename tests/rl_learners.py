@@ -21,10 +21,10 @@ def mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
 
 
 class Acting:
-    """A policy that does what ``choose`` says, with noise of size ``noise`` from each world's own generator."""
+    """A policy that does what ``choose`` says, with noise from each world's own generator, cut at ``most``."""
 
-    def __init__(self, choose: Callable[[Tensor], Tensor], noise: np.ndarray) -> None:
-        self.choose, self.noise = choose, noise
+    def __init__(self, choose: Callable[[Tensor], Tensor], noise: np.ndarray | float, most: float = np.inf) -> None:
+        self.choose, self.noise, self.most = choose, noise, most
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> None:
         self.rngs = rngs
@@ -32,7 +32,8 @@ class Acting:
     def act(self, observation: Observation) -> np.ndarray:
         with torch.no_grad():
             action = self.choose(torch.from_numpy(observation[STATE])).numpy()
-        return action + self.noise * np.stack([rng.normal(size=action.shape[1]) for rng in self.rngs])
+        noisy = action + self.noise * np.stack([rng.normal(size=action.shape[1]) for rng in self.rngs])
+        return noisy.clip(-self.most, self.most)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class ActorCritic(nn.Module):
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
     def groups(self) -> list[Group]:
-        return [Group("actor", rate=0.5, clip_norm=1.0), Group("critic", weight_decay=0.0, clip_norm=10.0)]
+        return [Group("actor", rate=0.2, clip_norm=1.0), Group("critic", weight_decay=0.0, clip_norm=10.0)]
 
     def targets(self) -> list[Target]:
         return [
@@ -95,10 +96,10 @@ class ActorCritic(nn.Module):
         return self.size * torch.tanh(self.actor(state[:, :2]))
 
     def adapt(self, contexts: Sequence[Context]) -> Acting:
-        return Acting(self._act, np.zeros(self.spec.action.size))
+        return Acting(self._act, 0.0)
 
     def explore(self, contexts: Sequence[Context]) -> Acting:
-        return Acting(self._act, np.full(self.spec.action.size, self.config.noise * self.size * 2))
+        return Acting(self._act, 2 * self.config.noise * self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class PolicyGradient(nn.Module):
         return self.size * self.policy["mean"](state)
 
     def adapt(self, contexts: Sequence[Context]) -> Acting:
-        return Acting(self._act, np.zeros(self.spec.action.size))
+        return Acting(self._act, 0.0)
 
     def explore(self, contexts: Sequence[Context]) -> Acting:
         return Acting(self._act, self.size * self.policy.log_std.detach().exp().numpy())

@@ -47,8 +47,8 @@ def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
         *rollout(Anything(suite.spec), suite.worlds(tasks, seeds)),
     ]
     for episode in attempts:
-        seen = {n: episode.observation[n] for n in (STATE, ENVIRONMENT)}
-        after = {n: values[1:] for n, values in seen.items()}
-        before = {n: values[:-1] for n, values in seen.items()}
-        paid = suite.reward([episode.task] * (len(episode) - 1), before, episode.action[:-1], after)
-        np.testing.assert_allclose(paid, episode.reward[:-1], atol=1e-5)
+        seen = {n: np.concatenate([episode.observation[n], episode.final[n][None]]) for n in (STATE, ENVIRONMENT)}
+        before, after = ({n: values[span] for n, values in seen.items()} for span in (slice(0, -1), slice(1, None)))
+        paid = suite.reward([episode.task] * len(episode), before, episode.action, after)
+        np.testing.assert_allclose(paid, episode.reward, atol=1e-5)
+    assert len({round(float(episode.reward.sum()), 3) for episode in attempts}) > 1

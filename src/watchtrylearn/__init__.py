@@ -19,6 +19,7 @@ from gymnasium import register, registry
 
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
+    from watchtrylearn.data.frames import load_memory
     from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.memory import EpisodeMemory
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.target_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
-    from watchtrylearn.rollouts import rollout
+    from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
     from watchtrylearn.training.config import TrainConfig
     from watchtrylearn.training.fit import fit
@@ -53,6 +54,7 @@ _HOME = {
     "collate": "data.batches",
     "gather": "data.batches",
     "stack": "data.batches",
+    "load_memory": "data.frames",
     "EpisodeMemory": "data.memory",
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
@@ -72,6 +74,7 @@ _HOME = {
     "Scene": "protocol",
     "evaluate": "protocol",
     "rollout": "rollouts",
+    "states": "rollouts",
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
@@ -109,7 +112,8 @@ __all__ = [
     "EpisodeTable", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource", "OneShotConfig",
     "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
     "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
-    "load", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "suite_names",
+    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack",
+    "states", "suite_names",
 ]  # fmt: skip
 
 

@@ -294,6 +294,8 @@ def data_inspect(path: AnyDataset) -> None:
     PipedConsole().print(table)
     for name, channel in [*found.header.spec.numbers.items(), ("action", found.header.spec.action)]:
         print(f"{name}: {', '.join(channel.names)}")
+    for name, camera in found.header.spec.images.items():
+        print(f"{name}: {camera}")
     for sentence in found.notes:
         print(sentence)
 

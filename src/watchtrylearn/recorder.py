@@ -34,9 +34,10 @@ class Recorder:
         self.reward = np.zeros((count, spec.horizon), np.float32)
         self.length = np.zeros(count, np.int64)
         self.running = np.ones(count, bool)
-        self.success, self.diverged, self.terminated = np.zeros((3, count), bool)
+        self.success, self.diverged, self.terminated, self.differs = np.zeros((4, count), bool)
         self.terms: list[dict[str, float]] = [{} for _ in tasks]
-        self.final: list[dict[str, np.ndarray]] = [{} for _ in tasks]
+        self.final = {name: np.zeros((count, *channel.shape), channel.dtype) for name, channel in spec.numbers.items()}
+        self.last_images: list[dict[str, np.ndarray]] = [{} for _ in tasks]
         low, high = np.array(spec.action.low), np.array(spec.action.high)
         self.bounds = low.astype(np.float32), high.astype(np.float32)
         self.least, self.most = low - WILD * np.maximum(high - low, 1.0), high + WILD * np.maximum(high - low, 1.0)
@@ -59,9 +60,17 @@ class Recorder:
         usable: np.ndarray = ((action > self.least) & (action < self.most)).all(axis=1)
         return usable
 
+    def see(self, observation: Observation) -> None:
+        """What is seen before the next action. At once, since worlds may show the next thing in the same memory."""
+        live = np.flatnonzero(self.running)
+        for name, values in self.numbers.items():
+            values[live, self.length[live]] = observation[name][live]
+        for name, frames in self.images.items():
+            for i in live:
+                frames[i].append(np.array(observation[name][i]))
+
     def step(
         self,
-        observation: Observation,
         action: Float32[np.ndarray, "world act"],
         executed: Float32[np.ndarray, "world act"],
         reward: Float[np.ndarray, "world"],
@@ -70,15 +79,11 @@ class Recorder:
         info: Mapping[str, Any],
         following: Observation,
     ) -> None:
-        """What was seen, meant and done, and what came of it; ``following`` is what is seen afterwards."""
+        """What was meant and done, and what came of it; ``following`` is what is seen afterwards."""
         live = np.flatnonzero(self.running)
         at = self.length[live]
-        for name, values in self.numbers.items():
-            values[live, at] = observation[name][live]
-        for name, frames in self.images.items():
-            for i in live:
-                frames[i].append(np.array(observation[name][i]))
         self.action[live, at], self.executed[live, at] = action[live], executed[live]
+        self.differs[live] |= (action != executed).any(axis=1)[live]
         self.reward[live, at] = reward[live]
         self.length[live] += 1
         self.success[live] |= self._flag(info, "success")[live]
@@ -86,9 +91,10 @@ class Recorder:
         self.terminated[live] |= (np.asarray(terminated) | self.diverged)[live]
         ended = live[(self.terminated | truncated | (self.length == self.left))[live]]
         self._keep_terms(ended, info)
-        for i in ended:
-            self.final[i] = {n: np.array(following[n][i], np.float32) for n in self.numbers}
-            self.final[i] |= {n: np.array(following[n][i]) for n in self.images}
+        for name, values in self.final.items():
+            values[ended] = following[name][ended]
+        for i in ended if self.images else ():
+            self.last_images[i] = {name: np.array(following[name][i]) for name in self.images}
         self.running[ended] = False
 
     def fail(self, which: Bool[np.ndarray, "world"], term: str, why: str, error: Exception | None = None) -> None:
@@ -117,21 +123,24 @@ class Recorder:
         for name, frames in self.images.items():
             observation[name] = np.stack(frames[i])
             frames[i] = []  # what is stacked is not held twice
-        action, executed = self.action[i, steps].copy(), self.executed[i, steps].copy()
+        final: dict[str, np.ndarray] = {}
+        if not self.diverged[i]:  # nobody knows what a breakdown shows
+            last = {name: values[i].copy() for name, values in self.final.items()} | self.last_images[i]
+            final = {name: last[name] for name in self.spec.observation}
         return Episode(
             task=self.tasks[i],
             kind=kind,
             seed=int(self.seeds[i]),
             observation={name: observation[name] for name in self.spec.observation},
-            action=action,
+            action=self.action[i, steps].copy(),
             reward=self.reward[i, steps].copy(),
             success=bool(self.success[i] and not self.diverged[i]),
             diverged=bool(self.diverged[i]),
             terminated=bool(self.terminated[i]),
-            executed=None if np.array_equal(action, executed) else executed,
+            executed=self.executed[i, steps].copy() if self.differs[i] else None,
             initial_state=self.initial_state[i],
             terms=self.terms[i],
-            final={} if self.diverged[i] else self.final[i],  # nobody knows what a breakdown shows
+            final=final,
         )
 
     def _keep_terms(self, ended: np.ndarray, info: Mapping[str, Any]) -> None:

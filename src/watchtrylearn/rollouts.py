@@ -22,7 +22,7 @@ from watchtrylearn.ops.random import generator
 from watchtrylearn.recorder import Recorder
 from watchtrylearn.system.watchdog import watched
 from watchtrylearn.types import Episode, Kind, Observation, Policy, WtlError
-from watchtrylearn.worlds import States, commands, full_states, identity, start_states
+from watchtrylearn.worlds import States, commands, full_states, identity, require_resumable, start_states
 
 STEP_TIMEOUT = 60.0  # seconds that a policy's action, or a step of the worlds, may take
 RAISED, HUNG, BAD_ACTION = "raised", "hung", "bad_action"  # the terms of attempts that broke down
@@ -86,13 +86,13 @@ def rollout(
     found = getattr(policy, "spec", spec).differences(spec)
     if found:
         raise WtlError(f"the policy was made for other dimensions than these worlds: {'; '.join(found)}")
-    if rngs is None:
-        streams = [
-            [generator(name, run_seed, t.name, s, attempt) for t, s in zip(tasks, seeds, strict=True)]
-            for name in ("attempt", "disturbance")
-        ]
-    else:
-        streams = [list(rngs)] * 2
+
+    def stream(name: str) -> Sequence[np.random.Generator]:
+        if rngs is not None:
+            return rngs
+        return [generator(name, run_seed, t.name, s, attempt) for t, s in zip(tasks, seeds, strict=True)]
+
+    streams = stream("attempt"), stream("disturbance") if disturbance is not None else ()
     begins = None if start is None else start_states(start, len(tasks))
     record = Recorder(tasks, seeds, spec, getattr(worlds, "worst_reward", 0.0))
     with _guarded(worlds) as guards:
@@ -213,7 +213,7 @@ class _Run:
         """The worlds where they are to begin; that they did is checked."""
         if self.start is None:
             return self.worlds.reset()
-        full_states(self.worlds)  # or a refusal, before anything happens
+        require_resumable(self.worlds)
         seen, info = self.worlds.reset(options={"initial_state": self.start})
         for i, (told, now) in enumerate(zip(self.start, full_states(self.worlds), strict=True)):
             if told is not None and not np.array_equal(now[: len(told)], told):
@@ -225,6 +225,7 @@ class _Run:
 
     def _step(self, step: int) -> None:
         record = self.record
+        record.see(self.seen)
         call = "policy.act"
         try:
             self.calling = step, call
@@ -250,7 +251,7 @@ class _Run:
             if self.abandoned:
                 return
             before = record.running.copy()
-            record.step(self.seen, action, sent, reward, terminated, truncated, info, following)
+            record.step(action, sent, reward, terminated, truncated, info, following)
             record.warn(before & record.diverged, "the world says it diverged")
             record.fail(before & bad, BAD_ACTION, "the action is not finite, or absurdly large")
             for i, guard in enumerate(self.guards):
@@ -279,7 +280,7 @@ class _Run:
             if self.abandoned:
                 return
             running, nothing = self.record.running.copy(), np.zeros(len(self.sent))
-            self.record.step(self.seen, self.sent, self.sent, nothing, running, ~running, {}, self.seen)
+            self.record.step(self.sent, self.sent, nothing, running, ~running, {}, self.seen)
             self.record.fail(running, term, why, error)
             self.abandoned = True
 

@@ -92,7 +92,8 @@ class Episode:
             otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot, within its bounds, where that differs from ``action``
             (disturbances injected while demonstrating, commands cut to their bounds), else None.
-        initial_state: the full simulator state at the start; empty if the suite has none.
+        initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
+            step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
     """
 

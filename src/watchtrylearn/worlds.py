@@ -15,7 +15,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64
-from numpy.typing import ArrayLike
 
 from watchtrylearn.types import Channel, Spec, Task, WtlError
 
@@ -66,7 +65,7 @@ def identity(worlds: VectorEnv) -> tuple[Sequence[Task], Sequence[int], Spec]:
     return carried.tasks, carried.seeds, carried.episode_spec
 
 
-def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
+def commands(actions: Any, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
     """What a policy commands, rounded to float32 as it is stored; every suite takes its actions through here.
 
     What is too large for that becomes infinite. Raises ``WtlError`` unless there is one row of real numbers per world.
@@ -83,18 +82,23 @@ def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.nd
 # --------------------------------------------------------------------------------------------------- states
 
 
-def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
-    """The full state of every world, now; ``WtlError`` if these worlds do not tell it (``Resumable``)."""
+def require_resumable(worlds: VectorEnv) -> None:
+    """``WtlError`` if worlds cannot begin where told (``Resumable``)."""
     inner: Any = worlds.unwrapped
-    if isinstance(inner, SyncVectorEnv) and all(env.has_wrapper_attr("state") for env in inner.envs):
-        found = [env.get_wrapper_attr("state")() for env in inner.envs]
-    elif isinstance(inner, Resumable):
-        found = list(inner.state())
-    else:
+    apart = isinstance(inner, SyncVectorEnv) and all(env.has_wrapper_attr("state") for env in inner.envs)
+    if not apart and not isinstance(inner, Resumable):
         raise WtlError(
             "these worlds cannot begin where told: they have no state() that tells their full state "
             "(docs/suites.md, 'Beginning in the middle')"
         )
+
+
+def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
+    """The full state of every world, now; ``WtlError`` if these worlds do not tell it."""
+    require_resumable(worlds)
+    inner: Any = worlds.unwrapped
+    apart = isinstance(inner, SyncVectorEnv)
+    found = [env.get_wrapper_attr("state")() for env in inner.envs] if apart else inner.state()
     return [np.array(state, np.float64) for state in found]
 
 

@@ -53,6 +53,7 @@ EXECUTED_BEFORE: Literal["action.executed"] = (
     "action.executed"  # what the column is called in datasets begun with version 0.1
 )
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"  # LeRobot's; we write none
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FINAL_PATH = "meta/final/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 HISTOGRAM = "histogram/{}"  # column of meta/episodes: of an image feature, how often each value occurs in each colour
@@ -150,11 +151,6 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     if Checksum.of(content) != wanted:
         raise WtlError(f"{path} is damaged: it does not match its checksum")
     return content
-
-
-def numbers_per_step(header: Header) -> int:
-    """Numbers in one row of the data files, images apart."""
-    return sum(entry["shape"][0] for entry in features(header).values() if entry["dtype"] != "image")
 
 
 def put_aside(root: Path, path: Path) -> None:
@@ -303,6 +299,11 @@ def features(header: Header) -> dict[str, dict[str, Any]]:
 
 def _feature(channel: Channel | ImageChannel) -> dict[str, Any]:
     return {"dtype": channel.feature, "shape": list(channel.shape), "names": list(channel.names)}
+
+
+def numbers_per_step(header: Header) -> int:
+    """Numbers in one row of the data files, images apart."""
+    return sum(entry["shape"][0] for entry in features(header).values() if entry["dtype"] != "image")
 
 
 def info(header: Header, episodes: int, frames: int, tasks: int) -> dict[str, Any]:

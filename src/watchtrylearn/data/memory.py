@@ -79,7 +79,7 @@ class EpisodeMemory:
 
     As a replay it is bounded: with ``capacity`` (in frames; an episode has one more than steps) the oldest episodes go
     where a new one needs their room, and ``nbytes`` never changes. Without, it grows by what is appended. ``images``
-    says where the frames of a camera are if not in memory (``frames.mapped``); such a memory is complete as it is made.
+    says where the frames of a camera are if not in memory (``data/frames.py``); such a memory does not grow.
 
     Attributes:
         dropped: how many episodes were dropped so far to make room.
@@ -102,7 +102,7 @@ class EpisodeMemory:
             for name, (shape, dtype) in shapes.items()
             if name not in self._elsewhere
         }
-        self._frames: dict[str, Frames] = {**self._here, **self._elsewhere}
+        self._frames: dict[str, Frames] = {name: {**self._here, **self._elsewhere}[name] for name in shapes}
         self._end = 0  # frames ever appended; frame number i is at place i % room
         self._begin, self._length = np.zeros((2, 0), int)
         self._success, self._terminated = np.zeros(0, np.float32), np.zeros(0, bool)
@@ -127,6 +127,13 @@ class EpisodeMemory:
 
     # ------------------------------------------------------------------------------------------- adding
 
+    def reserve(self, frames: int) -> None:
+        """Makes room for so many frames at once, where it is known how many will come."""
+        if self.capacity is None and frames > self._room:
+            self._room = frames
+            for each in self._here.values():
+                each.grow(frames)
+
     def append(self, episodes: Sequence[Episode]) -> None:
         """Adds episodes as the last rows. Where ``capacity`` is short of room, the first rows go, and rows are
         numbered anew. An episode longer than the horizon or than the capacity is refused (``WtlError``).
@@ -139,10 +146,8 @@ class EpisodeMemory:
         for number, episode in enumerate(episodes):
             self._check(number, episode)
         needed = self._end + sum(len(e) + 1 for e in episodes)
-        if self.capacity is None and needed > self._room:
-            self._room = max(needed, 2 * self._room)
-            for frames in self._here.values():
-                frames.grow(self._room)
+        if needed > self._room:
+            self.reserve(max(needed, 2 * self._room))
         begins = self._end + np.cumsum([0, *(len(e) + 1 for e in episodes)])
         kept = np.searchsorted(begins[:-1], begins[-1] - self._room) if len(episodes) else 0  # the others go at once
         for begin, episode in zip(begins[kept:-1].tolist(), episodes[kept:], strict=True):

@@ -212,10 +212,19 @@ def image_files(content: Sequence[bytes]) -> pa.Array:
 
 def files(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row 1"]:
     """The inverse of ``image_files``: the bytes of each file."""
+    if name not in table.column_names:
+        raise WtlError(f"{path} has no column {name!r}")
     column = table.column(name).combine_chunks()
-    if column.null_count or column.field("bytes").null_count:
-        raise WtlError(f"{path}: {name} has no image in some rows")
-    found: np.ndarray = column.field("bytes").to_numpy(zero_copy_only=False)
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+        raise WtlError(f"{path}: {name} holds {str(column.type)[:100]}, not image files")
+    content = column.field("bytes")
+    if not (pa.types.is_binary(content.type) or pa.types.is_large_binary(content.type)):
+        raise WtlError(f"{path}: {name} holds {str(content.type)[:100]}, not the bytes of image files")
+    if column.null_count or content.null_count:
+        raise WtlError(f"{path}: {name} has no image in {column.null_count or content.null_count} rows")
+    found: np.ndarray = content.to_numpy(zero_copy_only=False)
     return found[:, None]
 
 
@@ -225,6 +234,15 @@ def scalars(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row"]
     if values.shape[1] != 1:
         raise WtlError(f"{path}: {name} has {values.shape[1]} numbers per row, expected 1")
     return values[:, 0]
+
+
+def whole_numbers(table: pa.Table, name: str, path: Path) -> list[int]:
+    """A column of one whole number per row."""
+    values = scalars(table, name, path)
+    if values.dtype.kind not in "iu":
+        raise WtlError(f"{path}: {name} holds {values.dtype}, not whole numbers")
+    found: list[int] = values.tolist()
+    return found
 
 
 def texts(table: pa.Table, name: str, path: Path) -> list[str]:
@@ -241,4 +259,12 @@ def texts(table: pa.Table, name: str, path: Path) -> list[str]:
         raise WtlError(f"{path}: {name} holds no texts: {error}") from error
     if not all(isinstance(value, str) for value in found):
         raise WtlError(f"{path}: {name} must hold a text in every row")
+    return found
+
+
+def plain_values(table: pa.Table, name: str, path: Path) -> list[Any]:
+    """A column of plain values, one a row."""
+    if pa.types.is_string(table.schema.field(name).type) or pa.types.is_large_string(table.schema.field(name).type):
+        return list(texts(table, name, path))
+    found: list[Any] = scalars(table, name, path).tolist()
     return found

@@ -15,11 +15,10 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from watchtrylearn.data import images, layout
-from watchtrylearn.data.layout import DATA_PATH, FINAL_PATH, Checksums, Header, numbered, read_checked
+from watchtrylearn.data.layout import Header
 from watchtrylearn.data.parquet import FILES, decode_as, files, image_files, matrix, scalars, texts, vectors
 from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
-from watchtrylearn.system.files import contained
 from watchtrylearn.types import Episode, Kind, Task, WtlError
 
 T = TypeVar("T")
@@ -81,7 +80,7 @@ def data_columns(
     success = np.zeros(len(frame), bool)
     success[last] = [episode.success for episode in episodes]
     columns = {
-        **_observed([episode.observation for episode in episodes], header),
+        **observed_columns([episode.observation for episode in episodes], header),
         **_actions(episodes, header),
         "next.reward": float32(np.concatenate([episode.reward for episode in episodes])),
         "next.done": np.isin(np.arange(len(frame)), last),
@@ -95,7 +94,7 @@ def data_columns(
     return {name: values if values.ndim == 2 else values[:, None] for name, values in columns.items()}
 
 
-def _observed(parts: Sequence[Mapping[str, np.ndarray]], header: Header) -> dict[str, np.ndarray]:
+def observed_columns(parts: Sequence[Mapping[str, np.ndarray]], header: Header) -> dict[str, np.ndarray]:
     """Observations (time, *shape), one after the other, as columns."""
     found = {}
     for name, channel in header.spec.observation.items():
@@ -143,23 +142,6 @@ def columns_of(content: bytes, schema: pa.Schema, path: Path) -> Columns:
     return {field.name: (files if field.type == FILES else matrix)(table, field.name, path) for field in schema}
 
 
-def read_batch(root: Path, header: Header, file: int, checksums: Checksums) -> tuple[Columns, dict[int, Columns]]:
-    """The steps of batch number ``file``, and of each episode that has one the observation after the last action
-    (``read_final``); of a ``header`` without images, without them. Raises ``WtlError`` if a file is damaged."""
-    templates = [template for template in (DATA_PATH, FINAL_PATH) if checksums[template] is not None]
-    return parse_batch(root, header, file, {t: read_checked(root, t, file, checksums) for t in templates})
-
-
-def parse_batch(
-    root: Path, header: Header, file: int, content: Mapping[str, bytes]
-) -> tuple[Columns, dict[int, Columns]]:
-    """``read_batch`` of files that are in memory already, by path template."""
-    columns = read_columns(content[DATA_PATH], header, contained(root, numbered(DATA_PATH, file)))
-    if FINAL_PATH not in content:
-        return columns, {}
-    return columns, read_final(content[FINAL_PATH], header, contained(root, numbered(FINAL_PATH, file)))
-
-
 def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns:
     """The steps of one episode; its data file starts at row ``first`` of the dataset."""
     begin = record.begin - first
@@ -199,7 +181,7 @@ def episode_of(
 
 
 def observation_of(rows: Columns, header: Header, where: str) -> dict[str, np.ndarray]:
-    """The channels (time, *shape) in some rows, images unpacked: the inverse of ``_observed``.
+    """The channels (time, *shape) in some rows, images unpacked: the inverse of ``observed_columns``.
 
     Raises ``WtlError`` that begins with ``where`` if an image is not what it should be.
     """
@@ -212,32 +194,6 @@ def observation_of(rows: Columns, header: Header, where: str) -> dict[str, np.nd
         else:
             found[name] = values.copy()
     return found
-
-
-# ------------------------------------------------------------------------------------ after the last action
-
-
-def final_columns(episodes: Sequence[Episode], header: Header, first: int) -> Columns | None:
-    """The observations after the last action, a row for each episode that has one; None if none of them has.
-
-    ``first`` is the number of the first episode.
-    """
-    known = [(first + number, episode.final) for number, episode in enumerate(episodes) if episode.final]
-    if not known:
-        return None
-    parts = [{name: values[None] for name, values in final.items()} for _, final in known]
-    columns = {"episode_index": np.array([number for number, _ in known]), **_observed(parts, header)}
-    return {name: values if values.ndim == 2 else values[:, None] for name, values in columns.items()}
-
-
-def read_final(content: bytes, header: Header, path: Path) -> dict[int, Columns]:
-    """Episode -> its row of ``final_columns``, from the bytes of a file that came from ``path``."""
-    wanted = [f"observation.{name}" for name in header.spec.observation]
-    schema = data_schema(header)
-    schema = pa.schema([(name, schema.field(name).type) for name in ("episode_index", *wanted)])
-    columns = columns_of(content, schema, path)
-    numbers = columns["episode_index"][:, 0].tolist()
-    return {number: {name: columns[name][i : i + 1] for name in wanted} for i, number in enumerate(numbers)}
 
 
 # ------------------------------------------------------------------------------------- one row per episode
@@ -301,7 +257,7 @@ def episodes_table(records: Sequence[Record], episodes: Sequence[Episode], colum
     return pa.table({**own, **found})
 
 
-def _image_statistics(name: str, parts: Sequence[images.Images]) -> dict[str, pa.Array]:
+def _image_statistics(name: str, parts: Sequence[np.ndarray]) -> dict[str, pa.Array]:
     """LeRobot's statistics of a camera, and the histograms from which those of all episodes are made."""
     counts = [images.histogram(part) for part in parts]
     of_each = [images.nested(images.statistics(count)) for count in counts]

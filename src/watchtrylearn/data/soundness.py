@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -12,7 +13,7 @@ import numpy as np
 
 from watchtrylearn.data.images import too_large
 from watchtrylearn.data.layout import Header
-from watchtrylearn.types import Episode, Kind, Scalar, Spec, Split, Task
+from watchtrylearn.types import Episode, Kind, Scalar, Spec, Split, Task, WtlError
 
 
 class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,6 +25,20 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     split: Split
     sentence: str
     parameters: dict[str, Scalar]
+
+
+class Refused(WtlError):
+    """Some episodes of a batch are not sound. The others are stored, as the numbers ``stored``.
+
+    ``reasons`` names each refused episode's task, scene, field and step.
+    """
+
+    def __init__(self, path: Path, stored: list[int], reasons: list[str]) -> None:
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        kept = f"; the other {len(stored)} are stored in {path}" if stored else ""
+        super().__init__("; ".join(reasons[:3]) + more + kept)
+        self.stored = stored
+        self.reasons = reasons
 
 
 def problems(episode: Episode, header: Header) -> list[str]:
@@ -47,8 +62,8 @@ def problems(episode: Episode, header: Header) -> list[str]:
         found.append("initial_state: not finite")
     if stored.executed is not None and not header.executed:
         found.append(
-            "executed: this dataset has no column for it; begin one with executed=True, or store what reached the robot "
-            "as the action"
+            "executed: this dataset was created without executed actions; store the episodes in one that has them "
+            "(executed=True)"
         )
     return found
 

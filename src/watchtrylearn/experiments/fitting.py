@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from watchtrylearn.data.batches import gather
-from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+from watchtrylearn.data.batches import IMAGE_FRAMES, gather
+from watchtrylearn.data.sampling import PairIndex, Sampling
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import make_learner
 from watchtrylearn.system.progress import Display
@@ -47,7 +46,10 @@ def fit_method(
 
 
 def _source(learner: Learner, method: Method, material: Material) -> Source:
-    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says."""
+    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says.
+
+    Of episodes in a context that have images there are as many as its config's ``image_frames`` says, if it has one.
+    """
     if isinstance(learner, Sourced):
         return learner.source(material)
     sampling = getattr(method.config, "sampling", None)
@@ -55,7 +57,7 @@ def _source(learner: Learner, method: Method, material: Material) -> Source:
         raise WtlError(
             f"nothing says what {method.learner} is trained on: its config has no `sampling`, and it has no `source`"
         )
-    pairs = PairIndex(EpisodeTable.of(material.episodes), sampling)
-    memory = EpisodeMemory(material.spec, material.episodes)
+    memory, pairs = material.memory, PairIndex(material.memory.table, sampling)
     learner.prepare(memory.numbers())
-    return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size)))
+    shown = getattr(method.config, "image_frames", IMAGE_FRAMES)
+    return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size), shown))

@@ -212,7 +212,9 @@ def _changes(experiment: Experiment) -> list[str]:
     base = replace(base, methods={**base.methods, **added})
     before, now = settings_of(base), settings_of(experiment)
     changed = {name: value for name, _, value in differences(before, now) if name != "suite"}
-    settings = [f"{name}={json.dumps(value)}" for name, value in _together(changed, now, experiment.methods).items()]
+    shared = _together(changed, now, experiment.methods)
+    names = sorted(shared, key=lambda name: name not in vars(experiment))  # options of the experiment itself come first
+    settings = [f"{name}={json.dumps(shared[name])}" for name in names]
     outside = ["--suite", experiment.suite] if experiment.suite != base.suite else []
     return [*outside, *(["--set", *settings] if settings else [])]
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from watchtrylearn.data.lerobot import read_dataset
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.fitting import fit_method
 from watchtrylearn.experiments.open_loop import KNOWN
@@ -127,9 +128,9 @@ def train(run: OwnRun, name: str) -> None:
         data[f"weights of {method.start}"] = checkpoint.model_sha256(run.directory / method.start)
     material = Material(
         spec=spec,
-        episodes=episodes,
+        memory=EpisodeMemory(spec, episodes),
         tasks=(),
-        worlds=None,
+        attempts=None,
         batch_size=method.train.batch_size,
         seed=run.settings.seed,
     )

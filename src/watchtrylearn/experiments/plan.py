@@ -15,7 +15,7 @@ from typing import Any
 
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import learner_entry, learner_names
-from watchtrylearn.system.config import from_json, require_within
+from watchtrylearn.system.config import from_json, mistakes_of, refuse, require_within
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
@@ -71,9 +71,17 @@ class Method:
     @staticmethod
     def from_json(value: Mapping[str, Any], where: str) -> Method:
         """The inverse of ``dataclasses.asdict``; the learner's row says which class its ``config`` is of."""
-        entry = learner_entry(str(value.get("learner", "")))
-        config = from_json(entry.config, value.get("config") or {}, where)
-        return from_json(Method, {**value, "config": config}, where)
+        entry, mistakes, config = learner_entry(str(value.get("learner", ""))), [], None
+        try:
+            config = from_json(entry.config, value.get("config") or {}, where)
+        except WtlError as error:
+            mistakes += mistakes_of(error)
+        try:
+            made = from_json(Method, {**value, "config": config}, where)
+        except WtlError as error:
+            mistakes += mistakes_of(error)
+        refuse(mistakes)
+        return made
 
 
 @dataclass(frozen=True)
@@ -176,16 +184,17 @@ class Experiment:
     def ordered(self, names: Iterable[str]) -> list[str]:
         """The methods ``names`` and those they need, each after what it needs; else as in the plan."""
         found: list[str] = []
+        place = self.known.index
 
         def add(name: str, waiting: tuple[str, ...]) -> None:
             if name in waiting:
                 raise WtlError(f"methods need each other in a circle: {' -> '.join([*waiting, name])}")
-            for other in self.method(name).needs:
+            for other in sorted(self.method(name).needs, key=place):
                 add(other, (*waiting, name))
             if name not in found:
                 found.append(name)
 
-        for name in sorted(names, key=self.known.index):
+        for name in sorted(names, key=place):
             add(name, ())
         return found
 

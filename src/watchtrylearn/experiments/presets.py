@@ -9,7 +9,7 @@ from typing import Any
 from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.plan import Experiment, Method, as_json
-from watchtrylearn.learners import learner_names
+from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.learners.bc import BCConfig
 from watchtrylearn.learners.contextual import EMBEDDING, ContextualConfig
 from watchtrylearn.learners.one_shot import OneShotConfig
@@ -213,12 +213,21 @@ def _places(stored: dict[str, Any], path: Sequence[str], where: str) -> list[lis
         new = ".".join([path[1], "train", *path[2:]])
     if new:
         raise WtlError(f"the option {'.'.join(path)} is called {new} now")
-    every = [name for name, method in methods.items() if first == "train" or first in method["config"]]
+    every = [
+        name
+        for name, method in methods.items()
+        if first == "train" or (first in method["config"] and ".".join(path) not in _fixed(method["learner"]))
+    ]
     if not every:
         shared = dict.fromkeys(["train", *(option for method in methods.values() for option in method["config"])])
         known = [*(option for option in stored if option != "methods"), *methods, *shared]
         raise WtlError(f"{where} has no option {'.'.join(path)!r}; {suggestion(first, known)}")
     return [["methods", name, *_inside(path)] for name in every]
+
+
+def _fixed(learner: str) -> tuple[str, ...]:
+    """Options of a learner that make it what it is."""
+    return getattr(learner_entry(learner).config, "FIXED", ())
 
 
 def _inside(path: Sequence[str]) -> list[str]:
@@ -229,7 +238,7 @@ def _inside(path: Sequence[str]) -> list[str]:
     return list(path) if not path or path[0] in own else ["config", *path]
 
 
-def earlier(stored: Mapping[str, Any], where: str) -> Experiment:
+def _earlier(stored: Mapping[str, Any], where: str) -> Experiment:
     """An experiment as it was stored before experiments were plans: one network for five methods."""
     value = dict(stored)
     of_each = {
@@ -254,6 +263,6 @@ def read_experiment(stored: Mapping[str, Any], where: str) -> Experiment:
     if "methods" in stored:
         return from_json(Experiment, stored, where)
     try:
-        return earlier(stored, where)
+        return _earlier(stored, where)
     except KeyError as error:
         raise WtlError(f"{where} lacks methods, and of an experiment of an earlier version it lacks {error}") from error

@@ -25,7 +25,7 @@ from watchtrylearn.system.progress import Display
 from watchtrylearn.training import checkpoint
 from watchtrylearn.types import WtlError
 
-LEARNERS = ("one_shot", "watch_try_learn")
+LEARNERS = TRIAL, RETRIAL = ("one_shot", "watch_try_learn")
 DEMO_TASKS = 8  # two scenes each, one of them in conflict with the task's only demonstration
 CLIPS = 4  # scenes that a report shows
 
@@ -107,16 +107,16 @@ def attempts(run: Run) -> list[Attempt]:
 
 def rows(made: Sequence[Attempt], run: Run) -> list[results.Row]:
     """One-shot imitation, and Watch-Try-Learn after one trial, two ..."""
-    return results.rows(made, run.suite, [("one_shot", 0), *_retrials(run)])
+    return results.rows(made, run.suite, [(TRIAL, 0), *_retrials(run)])
 
 
 def _retrials(run: Run) -> list[results.Entry]:
-    return [("watch_try_learn", trials) for trials in range(1, run.experiment.attempts + 1)]
+    return [(RETRIAL, trials) for trials in range(1, run.experiment.attempts + 1)]
 
 
 def _assessed(run: Run, command: str, made: Sequence[Attempt]) -> Document:
     """The result document of the attempts, written to RUN/results.json."""
-    pairs: list[tuple[results.Entry, results.Entry]] = [(entry, ("one_shot", 0)) for entry in _retrials(run)]
+    pairs: list[tuple[results.Entry, results.Entry]] = [(entry, (TRIAL, 0)) for entry in _retrials(run)]
     document = results.document(
         experiment=run.experiment.name,
         command=command,
@@ -182,7 +182,7 @@ def _rate(value: float) -> str:
 
 def story(made: Sequence[Attempt], run: Run) -> list[str]:
     """A line per scene: what a person would say, and what came of the trial and of the retrial."""
-    pairs = results.paired(made, ("watch_try_learn", 0), ("watch_try_learn", 1))
+    pairs = results.paired(made, (RETRIAL, 0), (RETRIAL, 1))
     width = max(len(trial.scene.task.sentence) for trial, _ in pairs)
     return [
         f"  {trial.scene.task.sentence.capitalize():<{width}}  trial: {YES_NO[results.succeeded(trial)]:<3}  "
@@ -194,7 +194,7 @@ def story(made: Sequence[Attempt], run: Run) -> list[str]:
 
 def summary(made: Sequence[Attempt], run: Run) -> list[str]:
     """How many trials and retrials got a yes, over all the scenes and where the readings disagree."""
-    found = results.rows(made, run.suite, [("watch_try_learn", 0), ("watch_try_learn", 1)])
+    found = results.rows(made, run.suite, [(RETRIAL, 0), (RETRIAL, 1)])
     totals = {subset: [r for r in found if (r["family"], r["subset"]) == ("all", subset)] for subset in _SCENES}
     return [_counted(_SCENES[subset], trial, retrial) for subset, (trial, retrial) in totals.items()]
 

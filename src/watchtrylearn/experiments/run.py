@@ -72,9 +72,9 @@ class Run:
         """The dataset RUN/parts, to write to: begun if there is none yet."""
         store = self.stored(*parts)
         if store is None:
-            # demonstrators may send disturbed commands; what reached the robot is stored too
-            path, executed = contained(self.directory, "/".join(parts)), parts[-1] == "demos"
-            store = EpisodeStore.create(path, self.suite.spec, self.suite.name, executed)
+            path = contained(self.directory, "/".join(parts))
+            # demonstrators disturb commands, policies send some that are cut to their bounds: both are stored
+            store = EpisodeStore.create(path, self.suite.spec, self.suite.name, executed=True)
         return store
 
     def stored(self, *parts: str) -> EpisodeStore | None:

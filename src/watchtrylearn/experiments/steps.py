@@ -7,14 +7,17 @@ durably before the next begins; so a step that was killed redoes at most one bat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from watchtrylearn.data.frames import load_memory
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.fitting import fit_method
@@ -30,7 +33,7 @@ from watchtrylearn.system.signals import stop_signals
 from watchtrylearn.training import checkpoint
 from watchtrylearn.training.fit import TrainSummary
 from watchtrylearn.training.material import Material
-from watchtrylearn.types import Context, Episode, Explorer, Learner, Spec, Task, WtlError
+from watchtrylearn.types import Context, Episode, Explorer, Learner, Policy, Spec, Task, WtlError
 
 BATCH = 256  # worlds at once
 TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
@@ -90,9 +93,12 @@ def _stored(store: EpisodeStore, jobs: Sequence[tuple[Task, int]]) -> int:
     return min(len(jobs), (position[last.task.name, last.seed] // BATCH + 1) * BATCH)
 
 
-def _demonstrator(run: Run) -> Demonstrator:
+def _demonstrator(run: Run, where: str = "demos") -> Demonstrator:
     if not isinstance(run.suite, Demonstrator):
-        raise WtlError(f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself")
+        raise WtlError(
+            f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself, into "
+            f"{run.directory / where}"
+        )
     return run.suite
 
 
@@ -111,9 +117,9 @@ def train(run: Run, name: str) -> TrainSummary:
         data[f"weights of {method.start}"] = checkpoint.model_sha256(_model(run, method.start))
     material = Material(
         spec=run.suite.spec,
-        episodes=[episode for store in stores.values() for episode in store.read()],
+        memory=load_memory(list(stores.values()), run.suite.spec),
         tasks=training_tasks(run),
-        worlds=run.suite.worlds,
+        attempts=functools.partial(_attempts, run),
         batch_size=method.train.batch_size,
         seed=run.experiment.seed,
     )
@@ -217,12 +223,18 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
 
 
 def _trials(
-    run: Run, learner: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+    run: Run, explorer: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
 ) -> list[Episode]:
-    worlds = run.suite.worlds([d.task for d in demonstrated], [d.seed for d in demonstrated])
+    policy = explorer.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
+    tasks, seeds = [d.task for d in demonstrated], [d.seed for d in demonstrated]
+    return _attempts(run, policy, tasks, seeds, attempt=repeat, run_seed=run.experiment.seed)
+
+
+def _attempts(run: Run, policy: Policy, tasks: Sequence[Task], seeds: Sequence[int], **options: Any) -> list[Episode]:
+    """One attempt of ``policy`` at each task in the scene of its seed."""
+    worlds = run.suite.worlds(tasks, seeds)
     try:
-        policy = learner.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
-        return rollout(policy, worlds, attempt=repeat, run_seed=run.experiment.seed)
+        return rollout(policy, worlds, **options)
     finally:
         worlds.close()
 
@@ -278,7 +290,7 @@ def evaluation_scenes(run: Run) -> list[Scene]:
 def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
     with run.store("evaluation", "demos") as store:
         if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
+            store.append(_successes(_demonstrator(run, "evaluation/demos"), jobs, run.suite.spec))
     episodes = store.read()
     if len(episodes) != len(jobs):
         raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import nn
 
@@ -26,6 +27,7 @@ EMBEDDING = LastFrameEncoder.name
 class ContextualConfig:
     """``net.embedding`` is ``"last_frame"``, another is refused; ``sampling`` asks for one demonstration."""
 
+    FIXED: ClassVar[tuple[str, ...]] = ("net.embedding",)  # not what an experiment sets for all of its methods
     net: NetConfig = field(default_factory=lambda: NetConfig(embedding=EMBEDDING))
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(1.0,)))
 

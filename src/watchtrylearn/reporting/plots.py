@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.learners import LEARNERS, learner_names
+from watchtrylearn import learners
 from watchtrylearn.reporting.results import METRICS, Row, label
 from watchtrylearn.reporting.tables import lines
 
@@ -78,7 +78,7 @@ class Look:
 
 def look(method: str, others: Iterable[str] = ()) -> Look:
     """The look of a method; those that are not in the table of learners follow in the order of ``others``."""
-    known = list(dict.fromkeys([*learner_names(), *others, method]))
+    known = list(dict.fromkeys([*learners.learner_names(), *others, method]))
     place = known.index(method)
     return Look(*_MARKERS[place % len(_MARKERS)], place % _COLOURS)
 
@@ -114,7 +114,8 @@ def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: t
 
 def _first(method: str) -> str | None:
     """The method whose first attempt is this one's too."""
-    return next((getattr(entry.learner, "starts_from", None) for entry in LEARNERS if entry.name == method), None)
+    rows = (entry for entry in learners.LEARNERS if entry.name == method)
+    return next((getattr(entry.learner, "starts_from", None) for entry in rows), None)
 
 
 def _attempt_axes(axes: Axes, trials: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn.learners import LEARNERS
+from watchtrylearn import learners
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting.provenance import commit, machine, versions
@@ -41,7 +41,7 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 
 def label(method: str, trials: int) -> str:
     """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = ({entry.name: entry.label for entry in LEARNERS} | REFERENCES).get(method, method)
+    name = ({entry.name: entry.label for entry in learners.LEARNERS} | REFERENCES).get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -187,7 +187,7 @@ def _of_seeds(attempts: Sequence[Attempt], values: Sequence[float]) -> dict[str,
 
 def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     """How many demonstrations the method watched."""
-    blind = {*REFERENCES, *(learner.name for learner in LEARNERS if not learner.uses_demos)}
+    blind = {*REFERENCES, *(learner.name for learner in learners.LEARNERS if not learner.uses_demos)}
     return 0 if (attempts[0].learner or entry[0]) in blind else len(attempts[0].scene.demos)
 
 

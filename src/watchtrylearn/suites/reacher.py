@@ -200,6 +200,7 @@ class ReacherWorlds(VectorEnv):
         self._qpos, self._qvel, self._ctrl, mocap = (
             self.batch.bind(name) for name in ("qpos", "qvel", "ctrl", "mocap_pos")
         )
+        self._ready = False
         self._targets = mocap[..., :2]  # as they lie now; self.targets are those of the scenes
 
     def reset(
@@ -217,12 +218,15 @@ class ReacherWorlds(VectorEnv):
         physics, memory, _ = begin(options, self.batch.state, 2, HORIZON)
         self.batch.state[:] = physics
         self._count = memory[:, 0].astype(int)
+        self._ready = True
         self._diverged = np.zeros(self.num_envs, bool)
         self._observation = self._observe()
         return self._copy(), {"initial_state": physics, "step": self._count.copy()}
 
     def state(self) -> Float[np.ndarray, "world state"]:
         """The simulator's state, steps done, and whether the attempt has ended."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
         ended = self._diverged | (self._count >= HORIZON)
         return np.concatenate([self.batch.state, np.stack([self._count, ended], 1)], 1)
 

@@ -162,6 +162,7 @@ class PointWorlds(VectorEnv):
         self.marks = np.stack([_marks(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
         self.goal = np.array([Toy().target(t, s) for t, s in zip(tasks, seeds, strict=True)])
         self.sign = np.array([[float(t["sign"]), 1.0] for t in tasks])
+        self._ready = False
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
@@ -171,11 +172,14 @@ class PointWorlds(VectorEnv):
         physics, memory, _ = begin(options, own, 2, STEPS)
         self.point, self.placed = physics[:, :2].copy(), physics[:, 2:].reshape(-1, 2, 2)  # the marks as they lie now
         self.count = memory[:, 0].astype(int)
+        self._ready = True
         self.ended, self.diverged = np.zeros((2, self.num_envs), bool)
         return self._observe(), {"initial_state": physics, "step": self.count.copy()}
 
     def state(self) -> Float[np.ndarray, "world state"]:
         """The point and the marks, steps done, and whether the attempt has ended."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
         ended = self.ended | (self.count >= STEPS)
         return np.concatenate([self.point, self.placed.reshape(-1, 4), np.stack([self.count, ended], 1)], 1)
 

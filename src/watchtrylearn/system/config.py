@@ -44,9 +44,9 @@ def mistakes_of(error: WtlError) -> list[str]:
 
 
 def refuse(mistakes: Sequence[str]) -> None:
-    """Raises ``Mistakes`` if there are any."""
+    """Raises ``Mistakes`` if there are any, each said once."""
     if mistakes:
-        raise Mistakes(mistakes)
+        raise Mistakes(list(dict.fromkeys(mistakes)))
 
 
 def shortened(value: Any) -> str:
@@ -139,8 +139,8 @@ def _enter(node: Any, part: str, where: str) -> Any:
 
 def _field(hint: Any, entry: Any, where: str) -> Any:
     if typing.get_origin(hint) is Mapping and isinstance(entry, Mapping):
-        return {name: _field(typing.get_args(hint)[1], each, f"{where}.{name}") for name, each in entry.items()}
-    if dataclasses.is_dataclass(entry) and (hint is Any or isinstance(entry, hint)):
+        return _each(typing.get_args(hint)[1], entry, where)
+    if hint is Any or (dataclasses.is_dataclass(entry) and isinstance(entry, hint)):
         return entry
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
@@ -148,6 +148,19 @@ def _field(hint: Any, entry: Any, where: str) -> Any:
         build = getattr(hint, "from_json", None)
         return build(entry, where) if build else from_json(hint, entry, where)
     return _plain(hint, entry, where)
+
+
+def _each(hint: Any, entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A field that is a value of one type for every name."""
+    built: dict[str, Any] = {}
+    mistakes = []
+    for name, entry in entries.items():
+        try:
+            built[name] = _field(hint, entry, f"{where}.{name}")
+        except WtlError as error:
+            mistakes += mistakes_of(error)
+    refuse(mistakes)
+    return built
 
 
 def _plain(hint: Any, entry: Any, where: str) -> Any:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from gymnasium.vector import VectorEnv
-
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.sources import Source
 from watchtrylearn.training.update import Update
 from watchtrylearn.types import Episode, Learner, Spec, Task
 
-Worlds = Callable[[Sequence[Task], Sequence[int]], VectorEnv]
+Attempts = Callable[..., list[Episode]]  # (policy, tasks, scene seeds, **options of rollout)
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,17 @@ class Material:
 
     Attributes:
         spec: of the episodes.
-        episodes: demonstrations, and the trials of the methods from whose trials it learns.
+        memory: demonstrations, and the trials of the methods from whose trials it learns.
         tasks: the training tasks; none where there is nothing to try them in.
-        worlds: makes worlds of (tasks, scene seeds) to try in; None for recordings from elsewhere.
+        attempts: ``attempts(policy, tasks, seeds, attempt=..., run_seed=...)`` lets a policy try in one scene of each
+            task (``rollout``); None for recordings from elsewhere.
         batch_size, seed: of the training.
     """
 
     spec: Spec
-    episodes: Sequence[Episode]
+    memory: EpisodeMemory
     tasks: Sequence[Task]
-    worlds: Worlds | None
+    attempts: Attempts | None
     batch_size: int
     seed: int
 

@@ -119,6 +119,8 @@ class TabletopWorlds(VectorEnv):
 
     def state(self) -> Float[np.ndarray, "world state"]:
         """The simulator's state, steps done, whether the attempt has ended, and what the judge remembers."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
         ended = self._terminated | (self._count >= self.episode_spec.horizon)
         memory = np.concatenate([np.stack([self._count, ended], axis=1), self.judge.memory()], axis=1)
         return np.concatenate([self.batch.state, memory], axis=1)
