@@ -184,12 +184,15 @@ def test_a_link_in_place_of_the_cache_leads_nowhere(stores, tmp_path):
 
 def test_episodes_of_damaged_files_are_left_out_where_that_is_wanted(stores):
     data = sorted((stores[0].path / "data").rglob("*.parquet"))[0]
-    data.write_bytes(data.read_bytes()[:-1])
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-1])
     with pytest.raises(WtlError, match="damaged"):
         on_disk([EpisodeStore.open(stores[0].path)])
     for images_in_memory in (0, 2**30):
         store = EpisodeStore.open(stores[0].path, skip_bad=True)
         assert same(load_memory([store], SPEC, images_in_memory), EpisodeMemory(SPEC, DEMOS[6:]))
+    data.write_bytes(whole)  # and there they are again
+    assert same(on_disk([EpisodeStore.open(stores[0].path, skip_bad=True)]), EpisodeMemory(SPEC, DEMOS))
 
 
 SCRIPT = """

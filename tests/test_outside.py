@@ -152,7 +152,8 @@ class Constant(nn.Module):
         self.command = nn.Parameter(torch.full((spec.action.size,), config.begin))
 
     def source(self, material):
-        seen = torch.from_numpy(np.concatenate([e.action for e in material.episodes]))
+        episodes = material.memory.numbers()
+        seen = episodes.action[episodes.mask]
         return FixedSource(lambda rng: Actions(seen[rng.integers(len(seen), size=material.batch_size)]))
 
     def prepare(self, episodes):
