@@ -1,9 +1,11 @@
 """Somebody else's LeRobot v3.0 dataset, written differently from ours in every way the format allows."""
 
+import io
 import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from data_episodes import SPEC, make_episode
+from data_episodes import SEEN, SPEC, make_episode
 from lerobot_arm import NAMES, sentence, write_arm
-from watchtrylearn.data import layout, parquet
+from watchtrylearn.data import layout, lerobot, parquet
 from watchtrylearn.data.hub import find_dataset
 from watchtrylearn.data.lerobot import Columns, read_dataset, read_lerobot
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.types import WtlError
+from watchtrylearn.types import ImageChannel, WtlError
 
 FPS, LENGTHS = 30, (4, 3, 5)
 FIRST_OF_FILE = {0: (0, 0), 1: (0, 0), 2: (0, 1)}  # episodes 0 and 1 share a file
@@ -420,3 +423,181 @@ def test_damage_to_any_byte_ends_in_episodes_or_one_sentence(tmp_path: Path, see
         except WtlError as error:
             assert "\n" not in str(error)
         path.write_bytes(sound)
+
+
+# ----------------------------------------------------------------------------------------------------- cameras
+
+TOP = "observation.images.top"
+
+
+def pictures(kind: str = "png", height: int = 8, width: int = 6) -> tuple[np.ndarray, pa.Array]:
+    """Twelve smooth pictures, and the files LeRobot keeps of them."""
+    grid = np.stack(np.meshgrid(*(np.linspace(0, 200, n) for n in (height, width)), indexing="ij"), axis=-1)
+    seen = np.stack([np.dstack([grid, np.full((height, width), 20 * i)]) for i in range(12)]).astype(np.uint8)
+    content = []
+    for image in seen:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, kind, **({"quality": 98, "subsampling": 0} if kind == "jpeg" else {}))
+        content.append({"bytes": buffer.getvalue(), "path": "frame.png"})
+    return seen, pa.array(content)
+
+
+def describe_camera(root: Path, shape: list[int], names: list[str] | None, dtype: str = "image") -> None:
+    features = json.loads((root / layout.INFO).read_text())["features"]
+    edit_info(root, features={**features, TOP: {"dtype": dtype, "shape": shape, "names": names}})
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [([8, 6, 3], ["height", "width", "channels"]), ([3, 8, 6], ["channels", "height", "width"]), ([8, 6, 3], None)],
+)
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_images_are_read_where_they_are_asked_for(
+    tmp_path: Path, kind: str, shape: list[int], names: list[str] | None
+) -> None:
+    seen, files = pictures(kind)
+    write_foreign(tmp_path, **{TOP: files})
+    describe_camera(tmp_path, shape, names)
+    spec, episodes = read_lerobot(tmp_path, images=[TOP])
+    assert spec.images == {"images.top": ImageChannel(8, 6)}
+    found = np.concatenate([episode.observation["images.top"] for episode in episodes])
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - seen).max() <= (0 if kind == "png" else 12)
+    assert read_lerobot(tmp_path)[0].images == {}
+    spec, episodes = read_lerobot(tmp_path, images=[TOP], like=replace(spec, fps=15))
+    assert np.array_equal(episodes[2].observation["images.top"], found[7::2])
+    with EpisodeStore.create(tmp_path / "ours", spec) as store:  # and stored as ours
+        store.append(episodes)
+    again = read_dataset(tmp_path / "ours", images=[TOP])
+    assert np.array_equal(again.episodes[2].observation["images.top"], found[7::2])
+    assert read_dataset(tmp_path / "ours").notes == (f"left out {TOP}: images",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "images", "message"),
+    [
+        (
+            [6, 8, 3],
+            None,
+            [TOP],
+            rf"file-000\.parquet: episode 0: {TOP} at step 0: an image of 8 x 6 pixels, expected 6 x 8",
+        ),
+        ([3, 6, 8], None, [TOP], r"an image of 8 x 6 pixels, expected 6 x 8"),
+        ([8, 6, 1], None, [TOP], r"has shape \[8, 6, 1\]; only RGB images can be read"),
+        ([8, 6], None, [TOP], r"only RGB images can be read"),
+        ([8, 6, 3], None, ["observation.images.tip"], r"has no camera 'observation.images.tip'; did you mean .*top"),
+        ([8, 6, 3], None, ["observation.state"], r"has no camera 'observation.state'"),
+        ([5000, 6, 3], None, [TOP], "an image has 1 to 4,096 pixels a side"),
+    ],
+)
+def test_cameras_that_are_not_as_described_are_refused(
+    tmp_path: Path, shape: list[int], names: list[str] | None, images: list[str], message: str
+) -> None:
+    write_foreign(tmp_path, **{TOP: pictures()[1]})
+    describe_camera(tmp_path, shape, names)
+    with pytest.raises(WtlError, match=message):
+        read_lerobot(tmp_path, images=images)
+
+
+def test_images_count_for_the_memory_that_reading_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_foreign(tmp_path, **{TOP: pictures()[1]})
+    describe_camera(tmp_path, [8, 6, 3], None)
+    monkeypatch.setattr(lerobot, "MEMORY_LIMIT", 1000)
+    read_lerobot(tmp_path)
+    with pytest.raises(WtlError, match=r"12 steps would take .* of memory"):
+        read_lerobot(tmp_path, images=[TOP])
+
+
+def test_what_this_library_wrote_is_a_lerobot_dataset_with_images(tmp_path: Path) -> None:
+    episodes = [make_episode(i, kind="demo", spec=SEEN, final=True) for i in range(4)]
+    with EpisodeStore.create(tmp_path, SEEN, suite="test") as store:
+        store.append(episodes[:2])
+        store.append(episodes[2:])
+    (tmp_path / layout.HEADER).unlink()
+    spec, found = read_lerobot(tmp_path, images=["observation.images.front"])
+    assert spec.images == SEEN.images
+    for one, two in zip(found, episodes, strict=True):
+        assert all(np.array_equal(one.observation[name], two.observation[name]) for name in SEEN.observation)
+    entry = json.loads((tmp_path / layout.INFO).read_text())["features"]["observation.images.front"]
+    assert entry == {"dtype": "image", "shape": [5, 6, 3], "names": ["height", "width", "channels"]}
+    table = pq.read_table(tmp_path / layout.numbered(layout.DATA_PATH, 0))
+    assert set(table.column_names) == set(json.loads((tmp_path / layout.INFO).read_text())["features"])
+    assert table.schema.field("observation.images.front").type == pa.struct(
+        [("bytes", pa.binary()), ("path", pa.string())]
+    )
+
+
+def film(root: Path, seen: np.ndarray, fps: int = FPS, before: int = 3) -> None:
+    """The pictures as a video that begins with ``before`` others, and where in it each episode is."""
+    import av
+
+    path = root / f"videos/{TOP}/chunk-000/file-000.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "0", "g": "5"})
+        stream.height, stream.width, stream.pix_fmt = *seen.shape[1:3], "yuv444p"
+        for image in [*seen[:before][::-1], *seen]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    begin = (np.cumsum(LENGTHS) - LENGTHS + before) / FPS
+    for name, values in [("chunk_index", [0] * 3), ("file_index", [0] * 3), ("from_timestamp", begin)]:
+        if f"videos/{TOP}/{name}" not in table.column_names:
+            table = table.append_column(f"videos/{TOP}/{name}", pa.array(values))
+    pq.write_table(table, file)
+    describe_camera(root, list(seen.shape[1:]), ["height", "width", "channels"], "video")
+    edit_info(root, video_path="videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
+
+
+@pytest.mark.sim
+def test_videos_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, _ = pictures(height=64, width=48)
+    write_foreign(tmp_path, **{TOP: None})
+    film(tmp_path, seen)
+    spec, episodes = read_lerobot(tmp_path, images=[TOP])
+    assert spec.images == {"images.top": ImageChannel(64, 48)}
+    found = np.concatenate([episode.observation["images.top"] for episode in episodes]).astype(int)
+    assert [len(episode.observation["images.top"]) for episode in episodes] == list(LENGTHS)
+    assert np.abs(found - seen).max() < 10  # each at its place: neighbours differ by 20
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(WtlError, match=r"file-000\.mp4: episode 0: videos need PyAV.*watchtrylearn\[sim\]"):
+        read_lerobot(tmp_path, images=[TOP])
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root, seen: film(root, seen[:-1]), r"episode 2: no frame at 0\.467 s, where step 4 of 5 is"),
+        (lambda root, seen: film(root, seen, fps=25), r"episode 0: no frame at 0\.100 s, where step 0 of 4 is"),
+        (
+            lambda root, seen: describe_camera(root, [48, 64, 3], None, "video"),
+            "a video of 64 x 48 pixels, expected 48 x 64",
+        ),
+        (lambda root, seen: video(root).write_bytes(video(root).read_bytes()[:400]), "episode 0: a damaged video"),
+        (lambda root, seen: video(root).write_bytes(b"no video"), "episode 0: a damaged video"),
+        (lambda root, seen: video(root).unlink(), "there is no file .*mp4"),
+        (lambda root, seen: edit_info(root, video_path="../{video_key}.mp4"), "leads outside"),
+        (lambda root, seen: edit_info(root, video_path="{evil}.mp4"), "cannot use the path template"),
+        (lambda root, seen: write_meta_again(root), "does not say where the video .* of episode 0 is"),
+    ],
+)
+def test_videos_that_are_not_as_described_are_refused(tmp_path: Path, damage: Callable, message: str) -> None:
+    seen, _ = pictures(height=64, width=48)
+    write_foreign(tmp_path, **{TOP: None})
+    film(tmp_path, seen)
+    damage(tmp_path, seen)
+    with pytest.raises(WtlError, match=message):
+        read_lerobot(tmp_path, images=[TOP])
+
+
+def video(root: Path) -> Path:
+    return root / f"videos/{TOP}/chunk-000/file-000.mp4"
+
+
+def write_meta_again(root: Path) -> None:
+    """Without the columns about videos."""
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.drop_columns([name for name in table.column_names if name.startswith("videos/")]), file)

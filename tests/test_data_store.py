@@ -19,7 +19,7 @@ import pytest
 
 from data_episodes import SPEC, channel, make_episode, make_task, same
 from processes import fork, wait
-from watchtrylearn.data import adopt, layout, parquet
+from watchtrylearn.data import adopt, bounds, layout, parquet, parts
 from watchtrylearn.data import store as store_module
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
@@ -61,8 +61,8 @@ def test_iteration_holds_one_file_at_a_time(path: Path, monkeypatch: pytest.Monk
     fill(path)
     store = EpisodeStore.open(path)
     opened: list[int] = []
-    columns = store._columns
-    monkeypatch.setattr(store, "_columns", lambda file: opened.append(file) or columns(file))
+    read = store_module.read_part
+    monkeypatch.setattr(store_module, "read_part", lambda *args: opened.append(args[2]) or read(*args))
     iterator = iter(store)
     next(iterator)
     assert opened == [0]
@@ -78,7 +78,10 @@ def test_executed_actions_are_kept_where_they_differ(path: Path) -> None:
     features = read_typed(path / layout.INFO, dict)["features"]
     assert "executed_action" in features
     assert [name for name in features if name.startswith("action")] == ["action"]  # LeRobot's rule for actions
-    with EpisodeStore.create(path / "plain", SPEC) as store, pytest.raises(WtlError, match="executed=True"):
+    with (
+        EpisodeStore.create(path / "plain", SPEC, executed=False) as store,
+        pytest.raises(WtlError, match="executed=True"),
+    ):
         store.append(episodes)
 
 
@@ -417,9 +420,9 @@ def test_a_full_disk_while_appending(path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_was_appended_can_be_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that are mostly zero take much less on the disk than in memory, and each batch may."""
     monkeypatch.setattr(parquet, "FREE", 2**20)
-    monkeypatch.setattr(store_module, "FREE", 2**20)
+    monkeypatch.setattr(bounds, "FREE", 2**20)
     monkeypatch.setattr(parquet, "UNFOLDING", 1)
-    monkeypatch.setattr(store_module, "UNFOLDING", 1)
+    monkeypatch.setattr(bounds, "UNFOLDING", 1)
     wide = channel(*(f"n{i}" for i in range(1000)))
     spec = Spec(10, 250, {"state": channel("x"), "rest": wide}, channel("dx"))
     zero = {"state": np.zeros((250, 1), np.float32), "rest": np.zeros((250, 1000), np.float32)}
@@ -436,7 +439,7 @@ def test_what_was_appended_can_be_opened(path: Path, monkeypatch: pytest.MonkeyP
 def test_a_batch_too_large_to_be_read_back_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path, batches=1)
     store = EpisodeStore.open(path)
-    monkeypatch.setattr(store_module, "FILE_LIMIT", 2000)
+    monkeypatch.setattr(parts, "FILE_LIMIT", 2000)
     with pytest.raises(
         WtlError, match=r"refusing to write .*file-001\.parquet: \d+ bytes, more than 2000; store fewer"
     ):

@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if step == "write":
-        monkeypatch.setattr(files, "_write_synced", full)
+        monkeypatch.setattr("builtins.open", full)
     else:
         monkeypatch.setattr(os, step, full)
     with pytest.raises(WtlError, match=r"cannot write .*file: No space left on device"):

@@ -29,7 +29,7 @@ ALLOWED = {
     "training": BASE | {"data"},
     "learners": BASE | {"nn", "data", "training"},
     "protocol": BASE | {"suites", "rollouts"},
-    "reporting": BASE | {"suites", "protocol"},
+    "reporting": BASE | {"suites", "learners", "protocol"},
 }
 TOP = {"cli", "experiments", "__init__", "__main__"}  # these may import anything but cli
 CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "training.fit", "reporting.statistics"]

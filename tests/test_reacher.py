@@ -313,13 +313,13 @@ def test_demonstrations_conform_and_success_is_what_the_term_says(demos):
 
 TINY = [
     "demos_per_task=2",
-    "trials_per_demo=1",
+    "one_shot.tries=1",
     "scenes=4",
     "net.hidden=[16]",
     "net.code=4",
-    "train.bc.steps=2",
-    "train.one_shot.steps=2",
-    "train.watch_try_learn.steps=2",
+    "bc.train.steps=2",
+    "one_shot.train.steps=2",
+    "watch_try_learn.train.steps=2",
 ]
 
 

@@ -13,7 +13,7 @@ mujoco = pytest.importorskip("mujoco")
 from watchtrylearn.data.batches import stack  # noqa: E402
 from watchtrylearn.learners import make_learner  # noqa: E402
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig  # noqa: E402
-from watchtrylearn.nn.task_net import NetConfig  # noqa: E402
+from watchtrylearn.nn.target_net import NetConfig  # noqa: E402
 from watchtrylearn.protocol import Scene, evaluate  # noqa: E402
 from watchtrylearn.reporting import results  # noqa: E402
 from watchtrylearn.rollouts import rollout  # noqa: E402

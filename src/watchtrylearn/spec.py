@@ -40,6 +40,7 @@ class Channel:
 
     is_image = False
     dtype = np.dtype(np.float32)  # as it is stored, batched, and handed to a network
+    feature = "float32"  # LeRobot's name for it
 
     def __post_init__(self) -> None:
         if len(self.names) > MOST_SIZES:
@@ -113,6 +114,8 @@ class ImageChannel:
 
     is_image = True
     dtype = np.dtype(np.uint8)
+    feature = "image"  # LeRobot's name for it
+    names = ("height", "width", "channels")  # of its dimensions, as LeRobot calls them
 
     def __post_init__(self) -> None:
         if not (1 <= self.height <= MOST_PIXELS and 1 <= self.width <= MOST_PIXELS):
@@ -184,6 +187,11 @@ class Spec:
             raise WtlError(f"a spec has at most {MOST_CHANNELS} observation channels, got {len(self.observation)}")
         if STATE not in self.observation:
             raise WtlError(f"a spec needs the observation channel {STATE!r}, got {sorted(self.observation)}")
+        pictures = {STATE, ENVIRONMENT} & self.images.keys()
+        if pictures:
+            raise WtlError(
+                f"the observation channel {sorted(pictures)[0]!r} holds numbers; call a camera something else"
+            )
         if self.entities < 0 or (self.entities and self.environment_size % self.entities):
             raise WtlError(
                 f"environment_state has {self.environment_size} numbers, not a multiple of {self.entities} entities"

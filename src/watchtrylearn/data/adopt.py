@@ -12,26 +12,30 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 
 from watchtrylearn.data import layout
+from watchtrylearn.data.images import EPISODE_LIMIT
 from watchtrylearn.data.layout import (
     ADOPTING,
     CHECKSUM_PATH,
     DATA_PATH,
     EPISODES_PATH,
+    FINAL_PATH,
     JOURNAL,
-    Checksum,
+    Checksums,
     Header,
     numbered,
     numbers_in,
 )
-from watchtrylearn.data.parquet import matrix, read_table, scalars, texts
-from watchtrylearn.data.records import read_columns, read_records
-from watchtrylearn.data.store import PATIENCE, EpisodeStore, Refused
+from watchtrylearn.data.parquet import files, matrix, read_table, scalars, texts
+from watchtrylearn.data.parts import parse_part
+from watchtrylearn.data.records import Columns, observation_of, read_records
+from watchtrylearn.data.soundness import Refused
+from watchtrylearn.data.store import PATIENCE, EpisodeStore
 from watchtrylearn.system.files import (
     contained,
     directory_lock,
@@ -43,7 +47,7 @@ from watchtrylearn.system.files import (
 )
 from watchtrylearn.types import Episode, Task, WtlError
 
-BATCH = 256
+BATCH = 256  # episodes stored at once, fewer where their images would take more than a GiB of memory
 _PLACE = ("episode_index", "length", "data/chunk_index", "data/file_index")
 
 _log = logging.getLogger(__name__)
@@ -110,9 +114,10 @@ def _finish(root: Path, header: Header, journal: _Journal) -> None:
     store.load()
     tasks = {record.task.sentence: record.task for record in store.records}
     known = {record.seed for record in store.records if record.file > journal.after}
-    episodes = [episode for episode in _episodes(root, header, journal) if episode.seed not in known]
-    for at in range(0, len(episodes), BATCH):
-        batch = [_with_task(episode, tasks) for episode in episodes[at : at + BATCH]]
+    episodes = (episode for episode in _episodes(root, header, journal) if episode.seed not in known)
+    size = header.spec.horizon * sum(channel.size for channel in header.spec.images.values())
+    count = BATCH if not size else max(1, min(BATCH, EPISODE_LIMIT // size))
+    while batch := [_with_task(episode, tasks) for episode in islice(episodes, count)]:
         try:
             stored = store.append(batch, locked=True)
         except Refused as error:
@@ -148,19 +153,20 @@ def _without_checksum(root: Path) -> list[int]:
 
 def _vouched_for(root: Path, header: Header, file: int) -> bool:
     """Writes the checksums of a batch that is ours, as far as can be seen; False if it is not."""
-    paths = {role: contained(root, numbered(t, file)) for role, t in (("data", DATA_PATH), ("episodes", EPISODES_PATH))}
+    paths = {template: contained(root, numbered(template, file)) for template in (DATA_PATH, FINAL_PATH, EPISODES_PATH)}
+    if not os.path.lexists(paths[FINAL_PATH]):
+        del paths[FINAL_PATH]
     try:
-        content = {role: read_bytes(path) for role, path in paths.items()}
-        records = read_records(content["episodes"], file, paths["episodes"])
-        columns = read_columns(content["data"], header, paths["data"])
+        content = {template: read_bytes(path) for template, path in paths.items()}
+        records = read_records(content[EPISODES_PATH], file, paths[EPISODES_PATH])
+        columns, _ = parse_part(root, header, file, content)
     except WtlError:
         return False
     owner = np.repeat([record.index for record in records], [record.length for record in records])
     if not np.array_equal(owner, columns["episode_index"][:, 0]):
         return False
-    sums = {role: vars(Checksum.of(value)) for role, value in content.items()}
-    write_json(contained(root, numbered(CHECKSUM_PATH, file)), sums)
-    _log.warning("%s had no checksum; it has one now", paths["episodes"])
+    write_json(contained(root, numbered(CHECKSUM_PATH, file)), Checksums.of(content).to_json())
+    _log.warning("%s had no checksum; it has one now", paths[EPISODES_PATH])
     return True
 
 
@@ -174,24 +180,27 @@ def _episodes(root: Path, header: Header, journal: _Journal) -> Iterator[Episode
     for (chunk, number), group in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[2:]):
         path = _place(root, layout.fill(DATA_PATH, chunk, number))
         table = read_table(path, list(layout.features(header)))
-        columns = {name: matrix(table, name, path) for name in layout.features(header)}
+        pictures = {f"observation.{name}" for name in header.spec.images}
+        columns = {n: (files if n in pictures else matrix)(table, n, path) for n in layout.features(header)}
         for index, length, *_ in group:
             steps = np.flatnonzero(columns["episode_index"][:, 0] == index)
             if len(steps) != length or not length:
                 raise WtlError(f"{path}: episode {index} has {len(steps)} steps, {length} are announced")
             steps = steps[np.argsort(columns["frame_index"][steps, 0], kind="stable")]
             sentence = journal.sentences.get(int(columns["task_index"][steps[0], 0]), "")
-            yield _episode(header, index, {name: values[steps] for name, values in columns.items()}, sentence)
+            where = f"{path}: episode {index}"
+            yield _episode(header, index, {name: values[steps] for name, values in columns.items()}, sentence, where)
 
 
-def _episode(header: Header, index: int, rows: Mapping[str, np.ndarray], sentence: str) -> Episode:
+def _episode(header: Header, index: int, rows: Columns, sentence: str, where: str) -> Episode:
+    observed = observation_of(rows, header, where)
     slug = re.sub(r"\W+", "-", sentence.lower()).strip("-")[:60] or "task"
     name = f"{slug}-{hashlib.sha256(sentence.encode()).hexdigest()[:6]}"
     return Episode(
         task=Task(header.suite, header.suite or "lerobot", name, "train", sentence),
         kind="demo",
         seed=-1 - index,
-        observation={name: rows[f"observation.{name}"].astype(np.float32) for name in header.spec.observation},
+        observation={n: v.astype(header.spec.observation[n].dtype, copy=False) for n, v in observed.items()},
         action=rows["action"].astype(np.float32),
         reward=rows["next.reward"][:, 0].astype(np.float32),
         success=bool(rows["next.success"].any()),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from watchtrylearn.data import layout
+from watchtrylearn.data import images, layout
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Header, numbered, read_checked
 from watchtrylearn.data.parquet import decode_as, encode, matrix, read_table, texts
 from watchtrylearn.data.records import Columns, Record, read_columns
@@ -23,7 +23,8 @@ from watchtrylearn.data.stats import COMBINED, combine, quantiles
 from watchtrylearn.system.files import JSON_LIMIT, contained, read_typed, write_atomic, write_json
 from watchtrylearn.types import WtlError
 
-Statistics = dict[str, dict[str, list[float]]]  # feature -> statistic -> number by number
+# feature -> statistic -> number by number; of an image, colour by colour, each as [[number]]
+Statistics = dict[str, dict[str, list[float | list[list[float]]]]]
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
@@ -48,9 +49,7 @@ def write_index(root: Path, header: Header, records: Sequence[Record]) -> None:
 def _limit(header: Header) -> int:
     """Bytes that a derived JSON file may have: more than others, by the names of all numbers (in ``info.json``) and
     nine statistics of each, of less than 50 bytes (in ``stats.json``)."""
-    features = layout.features(header)
-    numbers: int = sum(entry["shape"][0] for entry in features.values())
-    return JSON_LIMIT + len(json.dumps(features)) + 9 * 50 * numbers
+    return JSON_LIMIT + len(json.dumps(layout.features(header))) + 9 * 50 * layout.numbers_per_step(header)
 
 
 def stale(root: Path, header: Header, records: Sequence[Record]) -> list[str]:
@@ -80,12 +79,17 @@ def _stale_tasks(path: Path, header: Header, records: Sequence[Record]) -> list[
 
 
 def _stale_statistics(path: Path, header: Header, records: Sequence[Record]) -> list[str]:
-    sound = any(not record.diverged for record in records)
-    count = sum(record.length for record in records if not record.diverged)
+    lengths = [record.length for record in records if not record.diverged]
     written = read_typed(path, Statistics, _limit(header))
-    if set(written) != (set(layout.features(header)) if sound else set()):
+    if set(written) != (set(layout.features(header)) if lengths else set()):
         return ["the features are not those of the dataset"]
-    return [f"{name} does not count {count} steps" for name in written if written[name].get("count") != [count]]
+    found = []
+    for name in written:
+        pictures = layout.features(header)[name]["dtype"] == "image"
+        count = sum(len(images.sampled(length)) for length in lengths) if pictures else sum(lengths)
+        if written[name].get("count") != [count]:
+            found.append(f"{name} does not count {count} steps")
+    return found
 
 
 def read_statistics(root: Path, header: Header) -> Statistics:
@@ -124,27 +128,36 @@ def statistics(root: Path, header: Header, records: Sequence[Record]) -> Statist
     sound = np.array([not record.diverged for record in records], bool)
     if not sound.any():
         return {}
-    names = list(layout.features(header))
-    wanted = [f"stats/{name}/{statistic}" for name in names for statistic in COMBINED]
-    schema = pa.schema([(column, pa.list_(pa.float64())) for column in wanted])
-    episodes: dict[str, list[np.ndarray]] = {column: [] for column in wanted}
-    steps: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    pictures = [f"observation.{name}" for name in header.spec.images]
+    numbers = [name for name in layout.features(header) if name not in pictures]
+    totals = pa.schema([(f"stats/{n}/{statistic}", pa.list_(pa.float64())) for n in numbers for statistic in COMBINED])
+    histograms = pa.schema([(layout.HISTOGRAM.format(name), pa.list_(pa.int64())) for name in pictures])
+    schema = pa.unify_schemas([totals, histograms])
+    episodes: dict[str, list[np.ndarray]] = {column: [] for column in schema.names}
+    steps: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
     for file, group in groupby(records, key=lambda record: record.file):
         path = contained(root, numbered(EPISODES_PATH, file))
         table = decode_as(read_checked(root, EPISODES_PATH, file), path, schema)
         for column, parts in episodes.items():
             parts.append(matrix(table, column, path))
-        columns = _sound_steps(root, header, file, list(group))
+            if column in histograms.names:
+                images.require_histograms(parts[-1], f"{path}: {column}")
+        columns = _sound_steps(root, header.without_images(), file, list(group))
         for name, parts in steps.items():
             parts.append(columns[name])
 
     def whole(column: str) -> np.ndarray:
         return np.compress(sound, np.concatenate(episodes[column]), axis=0)
 
-    return {
-        name: combine({s: whole(f"stats/{name}/{s}") for s in COMBINED}) | quantiles(np.concatenate(steps.pop(name)))
-        for name in names
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name in layout.features(header):
+        if name in pictures:
+            count = sum(len(images.sampled(record.length)) for record in records if not record.diverged)
+            found[name] = images.combine(whole(layout.HISTOGRAM.format(name))) | {"count": [count]}
+        else:
+            found[name] = {**combine({s: whole(f"stats/{name}/{s}") for s in COMBINED})}
+            found[name] |= quantiles(np.concatenate(steps.pop(name)))
+    return found
 
 
 def _sound_steps(root: Path, header: Header, file: int, records: Sequence[Record]) -> Columns:

@@ -3,12 +3,13 @@
 ::
 
     meta/watchtrylearn.json                     ours: schema version, suite, Spec; written once
-    data/chunk-000/file-000.parquet             the steps of one appended batch of episodes
-    meta/checksums/chunk-000/file-000.json      ours: sizes and SHA-256 of that batch's two Parquet files
+    data/chunk-000/file-000.parquet             the steps of one appended batch of episodes, images as PNG
+    meta/final/chunk-000/file-000.parquet       ours: the batch's observations after the last action, where noted
+    meta/checksums/chunk-000/file-000.json      ours: sizes and SHA-256 of that batch's Parquet files
     meta/episodes/chunk-000/file-000.parquet    one row per episode; its appearance commits the batch
     meta/info.json, tasks.parquet, stats.json   derived from the above, rewritten at will, never trusted
 
-LeRobot reads such a dataset as it is; it ignores the two files that are ours, and keeps our extra columns.
+LeRobot reads such a dataset as it is; it ignores the files that are ours, and keeps our extra columns.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,9 +36,9 @@ from watchtrylearn.system.files import (
     read_typed,
     write_json,
 )
-from watchtrylearn.types import Channel, Spec, WtlError
+from watchtrylearn.types import Channel, ImageChannel, Spec, WtlError
 
-SCHEMA = 1
+SCHEMA, WITH_IMAGES = 1, 2  # versions: what version 0.1 reads too, and what has images
 CODEBASE = "v3.0"
 HEADER = "meta/watchtrylearn.json"
 INFO = "meta/info.json"
@@ -52,7 +53,10 @@ EXECUTED_BEFORE: Literal["action.executed"] = (
     "action.executed"  # what the column is called in datasets begun with version 0.1
 )
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"  # LeRobot's; we write none
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+FINAL_PATH = "meta/final/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+HISTOGRAM = "histogram/{}"  # column of meta/episodes: of an image feature, how often each value occurs in each colour
 CHECKSUM_PATH = "meta/checksums/chunk-{chunk_index:03d}/file-{file_index:03d}.json"
 
 _PLACEHOLDER = re.compile(r"\{(chunk_index|file_index)(?::0?(\d)d?)?\}")
@@ -113,13 +117,24 @@ class Checksum:
 
 @dataclass(frozen=True)
 class Checksums:
-    """The checksums of a batch's two Parquet files."""
+    """The checksums of a batch's Parquet files; ``final`` is None if no episode of it has a final observation."""
 
     data: Checksum
     episodes: Checksum
+    final: Checksum | None = None
 
-    def __getitem__(self, template: str) -> Checksum:
-        return self.episodes if template == EPISODES_PATH else self.data
+    def __getitem__(self, template: str) -> Checksum | None:
+        return {DATA_PATH: self.data, EPISODES_PATH: self.episodes, FINAL_PATH: self.final}[template]
+
+    @staticmethod
+    def of(content: Mapping[str, Content]) -> Checksums:
+        """Those of the files' ``content``, by path template."""
+        files = {"data": DATA_PATH, "episodes": EPISODES_PATH, "final": FINAL_PATH}
+        return Checksums(**{name: Checksum.of(content[t]) for name, t in files.items() if t in content})
+
+    def to_json(self) -> dict[str, Any]:
+        """What of it there is, by name."""
+        return {name: vars(checksum) for name, checksum in vars(self).items() if checksum is not None}
 
     @staticmethod
     def load(root: Path, file: int) -> Checksums:
@@ -130,6 +145,8 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     """The bytes of a Parquet file of a batch; a ``WtlError`` if they are not those that were written."""
     wanted = (checksums or Checksums.load(root, file))[template]
     path = contained(root, numbered(template, file))
+    if wanted is None:
+        raise WtlError(f"{path} has no checksum in {numbered(CHECKSUM_PATH, file)}")
     content = read_bytes(path, size=wanted.bytes)
     if Checksum.of(content) != wanted:
         raise WtlError(f"{path} is damaged: it does not match its checksum")
@@ -193,12 +210,18 @@ class Header:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
+            "schema": WITH_IMAGES if self.spec.images else SCHEMA,
             "suite": self.suite,
             "executed": self.executed,
             "executed_column": self.executed_column,
             "spec": self.spec.to_json(),
         }
+
+    def without_images(self, but: Collection[str] = ()) -> Header:
+        """The same without the cameras, ``but`` those: to read no more than is needed."""
+        channels = self.spec.observation.items()
+        kept = {name: channel for name, channel in channels if not channel.is_image or name in but}
+        return replace(self, spec=replace(self.spec, observation=kept))
 
     def differences(self, spec: Spec | None, suite: str = "") -> list[str]:
         """How the dataset differs from what is wanted (of any suite, if "")."""
@@ -241,8 +264,9 @@ def _numbers(channel: Channel) -> list[tuple[str, float, float]]:
 
 def _parse_header(content: bytes | str, where: str) -> Header:
     schema = parse_typed(content, _Version, where).schema
-    if schema != SCHEMA or isinstance(schema, bool):
-        raise WtlError(f"{where} has schema version {str(schema)[:40]}; this version of watchtrylearn reads {SCHEMA}")
+    if schema not in (SCHEMA, WITH_IMAGES) or isinstance(schema, bool | float):
+        known = f"{SCHEMA} and {WITH_IMAGES}"
+        raise WtlError(f"{where} has schema version {str(schema)[:40]}; this version of watchtrylearn reads {known}")
     found = parse_typed(content, _HeaderFile, where)
     try:
         return Header(found.suite, Spec.from_json(found.spec), found.executed, found.executed_column)
@@ -263,19 +287,23 @@ _AUTOMATIC = {
 
 def features(header: Header) -> dict[str, dict[str, Any]]:
     """The ``features`` of ``info.json``: every column of a data file, with type, shape and names."""
-    vectors = {f"observation.{name}": channel for name, channel in header.spec.numbers.items()}
-    vectors["action"] = header.spec.action
-    if header.executed:
-        vectors[header.executed_column] = header.spec.action
+    observation = {f"observation.{name}": _feature(channel) for name, channel in header.spec.observation.items()}
+    actions = ["action", *([header.executed_column] if header.executed else [])]
     scalars = {"next.reward": "float32", "next.done": "bool", "next.success": "bool", **_AUTOMATIC}
     return {
-        **{name: _vector(channel) for name, channel in vectors.items()},
+        **observation,
+        **{name: _feature(header.spec.action) for name in actions},
         **{name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in scalars.items()},
     }
 
 
-def _vector(channel: Channel) -> dict[str, Any]:
-    return {"dtype": "float32", "shape": [channel.size], "names": list(channel.names)}
+def _feature(channel: Channel | ImageChannel) -> dict[str, Any]:
+    return {"dtype": channel.feature, "shape": list(channel.shape), "names": list(channel.names)}
+
+
+def numbers_per_step(header: Header) -> int:
+    """Numbers in one row of the data files, images apart."""
+    return sum(entry["shape"][0] for entry in features(header).values() if entry["dtype"] != "image")
 
 
 def info(header: Header, episodes: int, frames: int, tasks: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Any LeRobot v3.0 dataset of vectors as episodes: another robot, recorded with other tools.
+"""Any LeRobot v3.0 dataset as episodes: another robot, recorded with other tools.
 
-Videos and images are left out. LeRobot has no families or splits, so all tasks are of one family, for training, and
-told apart by their sentence; where a dataset does not say in which scene an episode was recorded, each is its own.
+Cameras are left out unless they are asked for. LeRobot has no families or splits, so all tasks are of one family, for
+training, and told apart by their sentence; where a dataset does not say in which scene an episode was recorded, each is
+its own.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from watchtrylearn.data import layout
+from watchtrylearn.data.cameras import Reader, chosen_cameras, columns_of_videos, require_cameras
 from watchtrylearn.data.hub import file_in, find_dataset
 from watchtrylearn.data.lerobot_info import Info, read_info, vectors
-from watchtrylearn.data.parquet import decode, matrix, scalars, texts
+from watchtrylearn.data.parquet import decode, matrix, plain_values, texts, whole_numbers
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.errors import suggestion
 from watchtrylearn.system.files import read_bytes
-from watchtrylearn.types import STATE, Channel, Episode, Spec, Task, WtlError
+from watchtrylearn.types import STATE, Channel, Episode, ImageChannel, Spec, Task, WtlError
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of numbers in memory
 SHOWN = 5  # episodes named in one note
@@ -77,23 +79,37 @@ class Dataset:
 
 
 def read_dataset(
-    name: str | Path, columns: Columns = Columns(), suite: str = "lerobot", skip_bad: bool = False
+    name: str | Path,
+    columns: Columns = Columns(),
+    suite: str = "lerobot",
+    skip_bad: bool = False,
+    images: Sequence[str] = (),
 ) -> Dataset:
     """The dataset ``name`` (a folder, or a Hub name in the local caches): one that this library wrote, with kind,
     scene, outcome and split of every episode; or any other of LeRobot's v3.0.
 
-    With ``skip_bad`` the episodes of broken files are left out, with a note. Raises ``WtlError`` as ``read_lerobot``.
+    With ``skip_bad`` the episodes of broken files are left out, with a note; so is every camera but ``images``. Raises
+    ``WtlError`` as ``read_lerobot``.
     """
     root = find_dataset(name)
     if not (root / layout.HEADER).exists():
-        return _foreign(root, columns, suite, skip_bad)
+        return _foreign(root, columns, suite, skip_bad, images)
     store = EpisodeStore.open(root, skip_bad=skip_bad)
-    episodes = store.read()
-    return Dataset(root, store.spec, episodes, True, tuple(f"left out: {sentence}" for sentence in store.skipped))
+    known = [f"observation.{camera}" for camera in store.spec.images]
+    require_cameras(images, known, root)
+    chosen = [each.removeprefix("observation.") for each in images]
+    episodes = store.read(images=chosen)
+    notes = [f"left out: {sentence}" for sentence in store.skipped]
+    notes += [f"left out {each}: images" for each in known if each not in images]
+    return Dataset(root, store.header.without_images(but=chosen).spec, episodes, True, tuple(notes))
 
 
 def read_lerobot(
-    path: str | Path, suite: str = "lerobot", columns: Columns = Columns(), like: Spec | None = None
+    path: str | Path,
+    suite: str = "lerobot",
+    columns: Columns = Columns(),
+    like: Spec | None = None,
+    images: Sequence[str] = (),
 ) -> tuple[Spec, list[Episode]]:
     """The episodes of a LeRobot v3.0 dataset, and the spec that describes them.
 
@@ -104,10 +120,13 @@ def read_lerobot(
     (``commands_state``) if its numbers have the names of the first numbers of the state. What is left out or decided
     is logged. Raises ``WtlError`` naming what is missing or broken.
 
+    Of the cameras those named in ``images`` ("observation.images.front") are read, as they are called without
+    "observation.": images of RGB, PNG or JPEG, or videos, for which the extra ``sim`` is needed.
+
     With ``like`` (``learner.spec``) the episodes are such as that learner can be shown: of a recording at a whole
     multiple of its rate every so many steps are kept; another rate, or other numbers, are refused.
     """
-    found = _foreign(find_dataset(path), columns, suite, skip_bad=False)
+    found = _foreign(find_dataset(path), columns, suite, skip_bad=False, images=images)
     for note in found.notes:
         _log.warning(note)
     return (found.spec, found.episodes) if like is None else _fitted(found, like)
@@ -132,8 +151,8 @@ def _fitted(found: Dataset, like: Spec) -> tuple[Spec, list[Episode]]:
     return replace(found.spec, fps=like.fps, horizon=max(map(len, episodes))), episodes
 
 
-def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool) -> Dataset:
-    source = _describe(root, columns, suite)
+def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool, images: Sequence[str]) -> Dataset:
+    source = _describe(root, columns, suite, images)
     notes = list(source.notes)
     episodes: list[Episode] = []
     numbers: list[int] = []  # of the recorded episode that each one is, or is a part of
@@ -182,18 +201,21 @@ class _Source:
     root: Path
     info: Info
     channels: Mapping[str, tuple[str, ...]]
+    cameras: Reader
     tasks: Mapping[int, Task]
     rows: Sequence[_Row]
     told: Mapping[str, str]
     notes: Sequence[str]
 
 
-def _describe(root: Path, columns: Columns, suite: str) -> _Source:
+def _describe(root: Path, columns: Columns, suite: str, images: Sequence[str]) -> _Source:
     info = read_info(root)
-    channels, notes = vectors(info.features, root / layout.INFO)
+    cameras = chosen_cameras(info.features, images, root / layout.INFO)
+    channels, notes = vectors(info.features, root / layout.INFO, cameras)
     given = {f.name: str(getattr(columns, f.name)) for f in fields(columns)}
     wanted = {role: (name,) if name else _KNOWN[role] for role, name in given.items() if name != _NONE}
-    rows, of_episodes = _episode_rows(root, {name for names in wanted.values() for name in names})
+    asked = {name for names in wanted.values() for name in names} | columns_of_videos(info.features, cameras)
+    rows, of_episodes = _episode_rows(root, asked)
     known = [*info.features, *of_episodes]
     told: dict[str, str] = {}
     for role, names in wanted.items():
@@ -202,11 +224,11 @@ def _describe(root: Path, columns: Columns, suite: str) -> _Source:
             raise WtlError(f"{root} has no column {given[role]!r} for columns.{role}; {suggestion(given[role], known)}")
         told |= {role: found[0]} if found else {}
     steps = sum(row.length for row in rows)
-    size = 4 * steps * (1 + sum(map(len, channels.values())))
+    size = steps * (4 * (1 + sum(map(len, channels.values()))) + sum(camera.size for camera in cameras.values()))
     if size > MEMORY_LIMIT:
         limit = MEMORY_LIMIT / 1e9
         raise WtlError(f"{root}: {steps} steps would take {size / 1e9:.1f} GB of memory, more than {limit:.1f} GB")
-    return _Source(root, info, channels, _tasks(root, suite), rows, told, notes)
+    return _Source(root, info, channels, Reader(root, info, cameras), _tasks(root, suite), rows, told, notes)
 
 
 def _table(root: Path, relative: str, columns: Collection[str] | None = None) -> pa.Table:
@@ -220,9 +242,9 @@ def _episode_rows(root: Path, wanted: Collection[str]) -> tuple[list[_Row], set[
     have = set(wanted)
     for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
         table = _table(root, str(path.relative_to(root)), {*_META, *wanted})
-        numbers, lengths, chunks, files = (_whole(table, name, path) for name in _META)
+        numbers, lengths, chunks, files = (whole_numbers(table, name, path) for name in _META)
         have &= set(table.column_names)
-        told = {name: _values(table, name, path) for name in sorted(have)}
+        told = {name: plain_values(table, name, path) for name in sorted(have)}
         for i, number in enumerate(numbers):
             of_row = {name: values[i] for name, values in told.items()}
             rows.append(_Row(number, max(0, lengths[i]), (chunks[i], files[i]), of_row))
@@ -242,7 +264,7 @@ def _tasks(root: Path, suite: str) -> dict[int, Task]:
     names = [name for name in ("task", "__index_level_0__") if name in table.column_names]
     if not names:
         raise WtlError(f"{path} has no column 'task'")
-    pairs = zip(_whole(table, "task_index", path), texts(table, names[0], path), strict=True)
+    pairs = zip(whole_numbers(table, "task_index", path), texts(table, names[0], path), strict=True)
     return {number: _task(sentence, suite) for number, sentence in pairs}
 
 
@@ -254,10 +276,18 @@ def _task(sentence: str, suite: str) -> Task:
 
 def _in_file(source: _Source, rows: Sequence[_Row], relative: str) -> Iterator[tuple[_Row, pa.Table]]:
     """The steps of each of ``rows``, in order; a file may hold many episodes."""
-    columns = {*source.channels, "next.reward", "episode_index", "frame_index", "task_index", *source.told.values()}
+    columns = {
+        *source.channels,
+        *source.cameras.cameras,
+        "next.reward",
+        "episode_index",
+        "frame_index",
+        "task_index",
+        *source.told.values(),
+    }
     path = source.root / relative
     table = _table(source.root, relative, columns)
-    owner, frame = (np.array(_whole(table, name, path), int) for name in ("episode_index", "frame_index"))
+    owner, frame = (np.array(whole_numbers(table, name, path), int) for name in ("episode_index", "frame_index"))
     order = np.lexsort((frame, owner))
     owner, frame = owner[order], frame[order]
     for row in rows:
@@ -272,6 +302,7 @@ def _in_file(source: _Source, rows: Sequence[_Row], relative: str) -> Iterator[t
 def _episodes(source: _Source, row: _Row, steps: pa.Table, path: Path) -> list[Episode]:
     """The episode of ``row``; or if its task changes, an episode for every stretch of one task."""
     values = {name: _vector(steps, name, len(names), path) for name, names in source.channels.items()}
+    seen = {name: source.cameras.read(name, steps, row.told, row.number, path) for name in source.cameras.cameras}
     reward = np.zeros(row.length, np.float32)
     if "next.reward" in steps.column_names:
         reward = _vector(steps, "next.reward", 1, path)[:, 0]
@@ -283,14 +314,14 @@ def _episodes(source: _Source, row: _Row, steps: pa.Table, path: Path) -> list[E
         task=_task("", ""),  # replaced below
         kind="trial" if kind[0] else "demo",
         seed=_scene(told["scene"][0]) if "scene" in told else row.number,
-        observation={n.removeprefix("observation."): v for n, v in values.items() if n != "action"},
+        observation={n.removeprefix("observation."): v for n, v in {**values, **seen}.items() if n != "action"},
         action=values["action"],
         reward=reward,
         success=any(success),
     )
     number = np.zeros(row.length, int)
     if "task_index" in steps.column_names:
-        number = np.array(_whole(steps, "task_index", path), int)
+        number = np.array(whole_numbers(steps, "task_index", path), int)
     unknown = set(number.tolist()) - source.tasks.keys()
     if unknown:
         raise WtlError(f"{path}: task_index {min(unknown)} is not in {layout.TASKS}")
@@ -300,8 +331,10 @@ def _episodes(source: _Source, row: _Row, steps: pa.Table, path: Path) -> list[E
 
 def part(episode: Episode, steps: slice) -> Episode:
     """The episode at ``steps`` alone."""
+    ends = steps.stop in (None, len(episode))
     return replace(
         episode,
+        final=episode.final if ends else {},
         observation={name: values[steps] for name, values in episode.observation.items()},
         action=episode.action[steps],
         reward=episode.reward[steps],
@@ -310,12 +343,13 @@ def part(episode: Episode, steps: slice) -> Episode:
 
 
 def _spec(source: _Source, episodes: Sequence[Episode]) -> Spec:
-    names = source.channels
+    names, cameras = source.channels, source.cameras.cameras
     state, action = names[f"observation.{STATE}"], names["action"]
-    observation = {
-        name: _bounded(names[f"observation.{name}"], [e.observation[name] for e in episodes])
-        for name in episodes[0].observation
-    }
+    observation: dict[str, Channel | ImageChannel] = {}
+    for name in episodes[0].observation:
+        column = f"observation.{name}"
+        seen = [episode.observation[name] for episode in episodes]
+        observation[name] = cameras[column] if column in cameras else _bounded(names[column], seen)
     return Spec(
         fps=int(source.info.fps),
         horizon=max(map(len, episodes)),
@@ -336,14 +370,6 @@ def _bounded(names: tuple[str, ...], parts: Sequence[Float[np.ndarray, "_ size"]
 # ----------------------------------------------------------------------------------------------------- values
 
 
-def _whole(table: pa.Table, name: str, path: Path) -> list[int]:
-    values = scalars(table, name, path)
-    if values.dtype.kind not in "iu":
-        raise WtlError(f"{path}: {name} holds {values.dtype}, not whole numbers")
-    found: list[int] = values.tolist()
-    return found
-
-
 def _vector(table: pa.Table, name: str, size: int, path: Path) -> Float[np.ndarray, "step size"]:
     values = matrix(table, name, path)
     if values.shape[1] != size:
@@ -352,17 +378,9 @@ def _vector(table: pa.Table, name: str, size: int, path: Path) -> Float[np.ndarr
         return values.astype(np.float32)
 
 
-def _values(table: pa.Table, name: str, path: Path) -> list[Any]:
-    """A column of plain values, one a row."""
-    if pa.types.is_string(table.schema.field(name).type) or pa.types.is_large_string(table.schema.field(name).type):
-        return list(texts(table, name, path))
-    found: list[Any] = scalars(table, name, path).tolist()
-    return found
-
-
 def _told(row: _Row, steps: pa.Table, column: str, path: Path) -> list[Any]:
     """What a column says of an episode: its own value, or one for each step."""
-    return [row.told[column]] if column in row.told else _values(steps, column, path)
+    return [row.told[column]] if column in row.told else plain_values(steps, column, path)
 
 
 def _yes(value: Any, where: str) -> bool:

@@ -1,8 +1,8 @@
-"""What ``info.json`` of a LeRobot v3.0 dataset says, as far as it is needed to read the vectors in it."""
+"""What ``info.json`` of a LeRobot v3.0 dataset says, as far as it is needed to read the vectors and images in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Info:
     fps: int | float
     features: dict[str, Feature]
     data_path: str = layout.DATA_PATH
+    video_path: str | None = None
     storage_format: str = "parquet"
 
 
@@ -57,12 +58,14 @@ def read_info(root: Path) -> Info:
     return info
 
 
-def vectors(features: Mapping[str, Feature], path: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def vectors(
+    features: Mapping[str, Feature], path: Path, cameras: Collection[str] = ()
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Column -> names of its numbers, for the action and every observation that is a vector of numbers; and a note
-    for every other observation."""
+    for every other observation but the ``cameras``."""
     found, left_out = {}, []
     for key, entry in features.items():
-        if key != "action" and not key.startswith("observation."):
+        if key in cameras or (key != "action" and not key.startswith("observation.")):
             continue
         if entry.dtype in _NOT_VECTORS or len(entry.shape) != 1 or not 1 <= entry.shape[0] <= _LARGEST:
             left_out.append(f"left out {key}: {entry.dtype} of shape {entry.shape} is not a vector")

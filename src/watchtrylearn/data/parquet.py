@@ -28,12 +28,15 @@ UNFOLDING = 64  # bytes in memory per byte on the disk, beyond that
 _CODECS = {"UNCOMPRESSED", "SNAPPY"}  # what this library writes, and what cannot unfold a lot
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
 _THRIFT_LIMIT = 100 * 2**20
+FILES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # image files, as LeRobot keeps them
 
 
 def encode(table: pa.Table) -> bytes:
     """The complete Parquet file of ``table``, to be written atomically."""
+    packed = [field.name for field in table.schema if field.type == FILES]  # and will not shrink again
+    repeating: bool | list[str] = [name for name in table.column_names if name not in packed] if packed else True
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="snappy")
+    pq.write_table(table, buffer, compression="snappy", use_dictionary=repeating)
     return buffer.getvalue()
 
 
@@ -197,12 +200,49 @@ def _require_equal_lengths(column: pa.Array, name: str, path: Path) -> None:
         raise WtlError(f"{path}: {name} has rows of {lengths[0]} and of {lengths[-1]} numbers")
 
 
+def image_files(content: Sequence[bytes]) -> pa.Array:
+    """Files as a column, one a row. Raises ``WtlError`` if together they are larger than a file may be."""
+    size = sum(map(len, content))
+    if size > FILE_LIMIT:
+        raise WtlError(f"{size} bytes of images, more than {FILE_LIMIT} in one batch; store fewer episodes at once")
+    return pa.StructArray.from_arrays(
+        [pa.array(content, pa.binary()), pa.nulls(len(content), pa.string())], fields=list(FILES)
+    )
+
+
+def files(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row 1"]:
+    """The inverse of ``image_files``: the bytes of each file."""
+    if name not in table.column_names:
+        raise WtlError(f"{path} has no column {name!r}")
+    column = table.column(name).combine_chunks()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+        raise WtlError(f"{path}: {name} holds {str(column.type)[:100]}, not image files")
+    content = column.field("bytes")
+    if not (pa.types.is_binary(content.type) or pa.types.is_large_binary(content.type)):
+        raise WtlError(f"{path}: {name} holds {str(content.type)[:100]}, not the bytes of image files")
+    if column.null_count or content.null_count:
+        raise WtlError(f"{path}: {name} has no image in {column.null_count or content.null_count} rows")
+    found: np.ndarray = content.to_numpy(zero_copy_only=False)
+    return found[:, None]
+
+
 def scalars(table: pa.Table, name: str, path: Path) -> Shaped[np.ndarray, "row"]:
     """A column of one number per row."""
     values = matrix(table, name, path)
     if values.shape[1] != 1:
         raise WtlError(f"{path}: {name} has {values.shape[1]} numbers per row, expected 1")
     return values[:, 0]
+
+
+def whole_numbers(table: pa.Table, name: str, path: Path) -> list[int]:
+    """A column of one whole number per row."""
+    values = scalars(table, name, path)
+    if values.dtype.kind not in "iu":
+        raise WtlError(f"{path}: {name} holds {values.dtype}, not whole numbers")
+    found: list[int] = values.tolist()
+    return found
 
 
 def texts(table: pa.Table, name: str, path: Path) -> list[str]:
@@ -219,4 +259,12 @@ def texts(table: pa.Table, name: str, path: Path) -> list[str]:
         raise WtlError(f"{path}: {name} holds no texts: {error}") from error
     if not all(isinstance(value, str) for value in found):
         raise WtlError(f"{path}: {name} must hold a text in every row")
+    return found
+
+
+def plain_values(table: pa.Table, name: str, path: Path) -> list[Any]:
+    """A column of plain values, one a row."""
+    if pa.types.is_string(table.schema.field(name).type) or pa.types.is_large_string(table.schema.field(name).type):
+        return list(texts(table, name, path))
+    found: list[Any] = scalars(table, name, path).tolist()
     return found

@@ -12,17 +12,17 @@ from typing import Any, TypeVar, get_args
 import msgspec
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from watchtrylearn.data import layout
+from watchtrylearn.data import images, layout
 from watchtrylearn.data.layout import Header
-from watchtrylearn.data.parquet import decode_as, matrix, scalars, texts, vectors
+from watchtrylearn.data.parquet import FILES, decode_as, files, image_files, matrix, scalars, texts, vectors
 from watchtrylearn.data.soundness import TaskFile, float32
 from watchtrylearn.data.stats import per_episode
 from watchtrylearn.types import Episode, Kind, Task, WtlError
 
 T = TypeVar("T")
-Columns = Mapping[str, np.ndarray]  # data column -> (row, size)
+Columns = Mapping[str, np.ndarray]  # data column -> (row, size); of images (row, 1): a PNG file each, as bytes
 
 EPISODES = pa.schema(  # what is read of meta/episodes
     [
@@ -80,7 +80,8 @@ def data_columns(
     success = np.zeros(len(frame), bool)
     success[last] = [episode.success for episode in episodes]
     columns = {
-        **_numbers(episodes, header),
+        **observed_columns([episode.observation for episode in episodes], header),
+        **_actions(episodes, header),
         "next.reward": float32(np.concatenate([episode.reward for episode in episodes])),
         "next.done": np.isin(np.arange(len(frame)), last),
         "next.success": success,
@@ -93,20 +94,29 @@ def data_columns(
     return {name: values if values.ndim == 2 else values[:, None] for name, values in columns.items()}
 
 
-def _numbers(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarray]:
-    """Observations and actions as (row, size) float32."""
-    parts: dict[str, list[np.ndarray]] = {
-        f"observation.{name}": [episode.observation[name] for episode in episodes] for name in header.spec.observation
-    }
-    parts["action"] = [episode.action for episode in episodes]
+def observed_columns(parts: Sequence[Mapping[str, np.ndarray]], header: Header) -> dict[str, np.ndarray]:
+    """Observations (time, *shape), one after the other, as columns."""
+    found = {}
+    for name, channel in header.spec.observation.items():
+        values = [part[name] for part in parts]
+        if channel.is_image:
+            found[f"observation.{name}"] = np.array([file for part in values for file in images.encode(part)], object)
+        else:
+            found[f"observation.{name}"] = float32(np.concatenate(values))
+    return found
+
+
+def _actions(episodes: Sequence[Episode], header: Header) -> dict[str, np.ndarray]:
+    parts = {"action": [episode.action for episode in episodes]}
     if header.executed:
         parts[header.executed_column] = [e.action if e.executed is None else e.executed for e in episodes]
     return {name: float32(np.concatenate(arrays)) for name, arrays in parts.items()}
 
 
-def data_table(columns: Columns) -> pa.Table:
-    """The data file of a batch."""
-    return pa.table({name: vectors(values) for name, values in columns.items()})
+def table_of(columns: Columns) -> pa.Table:
+    """The columns as they are on the disk."""
+    made = {n: image_files(v[:, 0].tolist()) if v.dtype == object else vectors(v) for n, v in columns.items()}
+    return pa.table(made)
 
 
 def data_schema(header: Header) -> pa.Schema:
@@ -114,15 +124,22 @@ def data_schema(header: Header) -> pa.Schema:
     types = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
 
     def column(dtype: str, size: int) -> pa.DataType:
+        if dtype == "image":
+            return FILES
         return types[dtype] if size == 1 else pa.list_(types[dtype], size)
 
     return pa.schema([(n, column(f["dtype"], f["shape"][0])) for n, f in layout.features(header).items()])
 
 
 def read_columns(content: bytes, header: Header, path: Path) -> Columns:
-    """The inverse of ``data_table``, from the bytes of a data file that came from ``path``."""
-    table = decode_as(content, path, data_schema(header))
-    return {name: matrix(table, name, path) for name in layout.features(header)}
+    """The steps in the bytes of a data file that came from ``path``; of a ``header`` without images, without them."""
+    return columns_of(content, data_schema(header), path)
+
+
+def columns_of(content: bytes, schema: pa.Schema, path: Path) -> Columns:
+    """The inverse of ``table_of``."""
+    table = decode_as(content, path, schema)
+    return {field.name: (files if field.type == FILES else matrix)(table, field.name, path) for field in schema}
 
 
 def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns:
@@ -134,18 +151,23 @@ def rows_of(record: Record, columns: Columns, first: int, path: Path) -> Columns
     return rows
 
 
-def episode_of(record: Record, header: Header, columns: Columns, first: int, path: Path) -> Episode:
-    """The episode of ``record``, whose data file starts at row ``first`` of the dataset."""
+def episode_of(
+    record: Record, header: Header, columns: Columns, first: int, path: Path, final: Columns | None = None
+) -> Episode:
+    """The episode of ``record``, whose data file starts at row ``first`` of the dataset; ``final``: its row of the file
+    of final observations."""
     rows = rows_of(record, columns, first, path)
+    where = f"{path}: episode {record.index}"
 
     def numbers(name: str) -> np.ndarray:
         return rows[name].copy()  # so that one kept episode does not keep its whole file in memory
 
+    last = observation_of(final, header, f"{where}: final") if final else {}
     return Episode(
         task=record.task,
         kind=record.kind,
         seed=record.seed,
-        observation={name: numbers(f"observation.{name}") for name in header.spec.observation},
+        observation=observation_of(rows, header, where),
         action=numbers("action"),
         reward=numbers("next.reward")[:, 0],
         success=record.success,
@@ -154,7 +176,24 @@ def episode_of(record: Record, header: Header, columns: Columns, first: int, pat
         executed=numbers(header.executed_column) if record.executed else None,
         initial_state=record.initial_state,
         terms=record.terms,
+        final={name: values[0] for name, values in last.items()},
     )
+
+
+def observation_of(rows: Columns, header: Header, where: str) -> dict[str, np.ndarray]:
+    """The channels (time, *shape) in some rows, images unpacked: the inverse of ``observed_columns``.
+
+    Raises ``WtlError`` that begins with ``where`` if an image is not what it should be.
+    """
+    found = {}
+    cameras = header.spec.images
+    for name in header.spec.observation:
+        values = rows[f"observation.{name}"]
+        if name in cameras:
+            found[name] = images.decode(values[:, 0].tolist(), cameras[name], f"{where}: observation.{name}")
+        else:
+            found[name] = values.copy()
+    return found
 
 
 # ------------------------------------------------------------------------------------- one row per episode
@@ -184,7 +223,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
     ]
 
 
-def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
+def episodes_table(records: Sequence[Record], episodes: Sequence[Episode], columns: Columns) -> pa.Table:
     """The rows of ``meta/episodes`` for a batch: LeRobot's columns, ours, and LeRobot's statistics."""
     chunk, file = divmod(records[0].file, layout.CHUNK)
     place = {"chunk_index": chunk, "file_index": file}
@@ -207,14 +246,26 @@ def episodes_table(records: Sequence[Record], columns: Columns) -> pa.Table:
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
         "terms_json": [layout.to_text(r.terms) for r in records],
     }
-    return pa.table({**own, **_statistics(columns, np.array([r.length for r in records]))})
+    lengths = np.array([r.length for r in records])
+    found: dict[str, pa.Array] = {}
+    for name, rows in columns.items():
+        if rows.dtype == object:
+            found |= _image_statistics(name, [e.observation[name.removeprefix("observation.")] for e in episodes])
+        else:
+            for statistic, values in per_episode(rows, lengths).items():
+                found[f"stats/{name}/{statistic}"] = pa.array(list(values), pa.list_(pa.float64()))
+    return pa.table({**own, **found})
 
 
-def _statistics(columns: Columns, lengths: Int[np.ndarray, "episode"]) -> dict[str, pa.Array]:
+def _image_statistics(name: str, parts: Sequence[np.ndarray]) -> dict[str, pa.Array]:
+    """LeRobot's statistics of a camera, and the histograms from which those of all episodes are made."""
+    counts = [images.histogram(part) for part in parts]
+    of_each = [images.nested(images.statistics(count)) for count in counts]
+    deep = pa.list_(pa.list_(pa.list_(pa.float64())))
     return {
-        f"stats/{name}/{statistic}": pa.array(list(values), pa.list_(pa.float64()))
-        for name, rows in columns.items()
-        for statistic, values in per_episode(rows, lengths).items()
+        **{f"stats/{name}/{key}": pa.array([found[key] for found in of_each], deep) for key in of_each[0]},
+        f"stats/{name}/count": pa.array([[float(len(images.sampled(len(part))))] for part in parts]),
+        layout.HISTOGRAM.format(name): pa.array([count.ravel() for count in counts], pa.list_(pa.int64())),
     }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import numpy as np
 
+from watchtrylearn.data.images import too_large
 from watchtrylearn.data.layout import Header
-from watchtrylearn.types import Episode, Kind, Scalar, Spec, Split, Task
+from watchtrylearn.types import Episode, Kind, Scalar, Spec, Split, Task, WtlError
 
 
 class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,6 +27,20 @@ class TaskFile(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Scalar]
 
 
+class Refused(WtlError):
+    """Some episodes of a batch are not sound. The others are stored, as the numbers ``stored``.
+
+    ``reasons`` names each refused episode's task, scene, field and step.
+    """
+
+    def __init__(self, path: Path, stored: list[int], reasons: list[str]) -> None:
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        kept = f"; the other {len(stored)} are stored in {path}" if stored else ""
+        super().__init__("; ".join(reasons[:3]) + more + kept)
+        self.stored = stored
+        self.reasons = reasons
+
+
 def problems(episode: Episode, header: Header) -> list[str]:
     """Why an episode cannot be stored, each naming field and step.
 
@@ -33,16 +49,22 @@ def problems(episode: Episode, header: Header) -> list[str]:
     found = [*_label_problems(episode), *_type_problems(episode)]
     if found:  # what follows computes with them
         return found
-    stored = _as_stored(episode)
+    stored = _as_stored(episode, header.spec)
     found = _diverged_problems(stored, header.spec) if episode.diverged else stored.problems(header.spec)
+    for name, channel in header.spec.images.items():
+        text = too_large(len(episode), channel)
+        found += [f"observation.{name}: {text}"] if text else []
     if not -(2**63) < episode.seed < 2**63:
         found.append(f"seed: {episode.seed} does not fit 64 bits")
     if episode.initial_state.ndim != 1:
         found.append(f"initial_state: shape {episode.initial_state.shape}, expected one dimension")
     elif not episode.diverged and not np.isfinite(episode.initial_state).all():
         found.append("initial_state: not finite")
-    if stored.executed is not None:
-        found += _executed_problems(stored, header)
+    if stored.executed is not None and not header.executed:
+        found.append(
+            "executed: this dataset was created without executed actions; store the episodes in one that has them "
+            "(executed=True)"
+        )
     return found
 
 
@@ -79,6 +101,7 @@ def _task_problem(task: Task) -> str:
 
 def _arrays(episode: Episode) -> Mapping[str, Any]:
     found: dict[str, Any] = {f"observation.{name}": values for name, values in episode.observation.items()}
+    found |= {f"final.{name}": values for name, values in episode.final.items()}
     found |= {"action": episode.action, "reward": episode.reward, "executed": episode.executed}
     return {**{name: v for name, v in found.items() if v is not None}, "initial_state": episode.initial_state}
 
@@ -89,11 +112,16 @@ def _type_problems(episode: Episode) -> Iterator[str]:
             yield f"{name}: {getattr(values, 'dtype', type(values).__name__)} instead of an array of numbers"
 
 
-def _as_stored(episode: Episode) -> Episode:
-    """With numbers of 32 bits, as they are on the disk: what fits before rounding may not fit after it."""
+def _as_stored(episode: Episode, spec: Spec) -> Episode:
+    """With numbers of 32 bits, as they are on the disk: what fits before rounding may not fit after it. Images stay."""
+
+    def rounded(channels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: values if name in spec.images else float32(values) for name, values in channels.items()}
+
     return replace(
         episode,
-        observation={name: float32(values) for name, values in episode.observation.items()},
+        observation=rounded(episode.observation),
+        final=rounded(episode.final),
         action=float32(episode.action),
         reward=float32(episode.reward),
         executed=None if episode.executed is None else float32(episode.executed),
@@ -104,18 +132,6 @@ def float32(values: np.ndarray) -> np.ndarray:
     """Rounded to 32 bits; what is too large for them becomes infinite, without a warning."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
-
-
-def _executed_problems(episode: Episode, header: Header) -> list[str]:
-    executed = episode.executed
-    assert executed is not None
-    if not header.executed:
-        return ["executed: this dataset was created without executed actions (executed=True stores them)"]
-    if executed.shape != episode.action.shape:
-        return [f"executed: shape {executed.shape}, expected {episode.action.shape}"]
-    if not episode.diverged and not np.isfinite(executed).all():
-        return [f"executed: not a finite number at step {np.argwhere(~np.isfinite(executed))[0][0]}"]
-    return []
 
 
 def _diverged_problems(episode: Episode, spec: Spec) -> list[str]:
@@ -130,7 +146,9 @@ def _diverged_problems(episode: Episode, spec: Spec) -> list[str]:
     harmless = replace(
         episode,
         observation={name: np.zeros_like(values) for name, values in episode.observation.items()},
+        final={name: np.zeros_like(values) for name, values in episode.final.items()},
         action=np.zeros_like(episode.action),
         reward=np.zeros_like(episode.reward),
+        executed=None if episode.executed is None else np.zeros_like(episode.executed),
     )
     return harmless.problems(unbounded)

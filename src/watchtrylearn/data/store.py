@@ -6,39 +6,32 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from jaxtyping import UInt8
+
 from watchtrylearn.data import index, layout
+from watchtrylearn.data.bounds import gaps, require_memory, require_plausible, require_vacant, through_link
 from watchtrylearn.data.layout import (
     CHECKSUM_PATH,
     DATA_PATH,
     EPISODES_PATH,
-    Checksum,
+    FINAL_PATH,
     Checksums,
     Header,
     numbered,
     numbers_in,
     read_checked,
 )
-from watchtrylearn.data.parquet import FREE, UNFOLDING, encode
-from watchtrylearn.data.records import (
-    Columns,
-    Record,
-    data_columns,
-    data_table,
-    episode_of,
-    episodes_table,
-    read_columns,
-    read_records,
-    records_of,
-)
-from watchtrylearn.data.soundness import problems
+from watchtrylearn.data.parts import part_of, read_part
+from watchtrylearn.data.records import Record, episode_of, read_records, records_of
+from watchtrylearn.data.soundness import Refused, problems
 from watchtrylearn.system.files import (
-    FILE_LIMIT,
     contained,
     directory_lock,
     leftovers,
@@ -51,20 +44,6 @@ from watchtrylearn.types import Episode, Spec, WtlError, canonical_json
 _log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds to wait for another process that is appending
-
-
-class Refused(WtlError):
-    """Some episodes of a batch are not sound. The others are stored, as the numbers ``stored``.
-
-    ``reasons`` names each refused episode's task, scene, field and step.
-    """
-
-    def __init__(self, path: Path, stored: list[int], reasons: list[str]) -> None:
-        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        kept = f"; the other {len(stored)} are stored in {path}" if stored else ""
-        super().__init__("; ".join(reasons[:3]) + more + kept)
-        self.stored = stored
-        self.reasons = reasons
 
 
 class EpisodeStore:
@@ -99,12 +78,13 @@ class EpisodeStore:
 
     @staticmethod
     def create(path: str | Path, spec: Spec, suite: str = "", executed: bool = False) -> EpisodeStore:
-        """A new, empty dataset. ``executed``: its episodes may record the actions that reached the robot."""
+        """A new, empty dataset. ``executed``: its episodes may record, beside the intended actions, those that reached
+        the robot."""
         store = EpisodeStore(Path(path), Header(suite, spec, executed), [], [])
         with directory_lock(path, PATIENCE):
             if EpisodeStore.exists(path):
                 raise WtlError(f"there is already a dataset at {path}")
-            _require_vacant(store.path)
+            require_vacant(store.path)
             for folder in store._folders():
                 remove_leftovers(folder)
             store.header.save(store.path)
@@ -155,7 +135,7 @@ class EpisodeStore:
 
         Equal for equal content. Nothing is read for it.
         """
-        files = [[file, vars(sums.data), vars(sums.episodes)] for file, sums in sorted(self._checksums.items())]
+        files = [[file, *sums.to_json().values()] for file, sums in sorted(self._checksums.items())]
         return hashlib.sha256(canonical_json([self.header.to_json(), files]).encode()).hexdigest()
 
     @property
@@ -167,24 +147,41 @@ class EpisodeStore:
 
     # ------------------------------------------------------------------------------------------- reading
 
-    def read(self, ids: Iterable[int] | None = None) -> list[Episode]:
+    def read(self, ids: Iterable[int] | None = None, images: bool | Collection[str] = True) -> list[Episode]:
         """The episodes with the given numbers, in that order; by default all of them.
 
-        Every number is checked: ``WtlError`` names file, episode, field and step of the first that is not
-        sound; with ``skip_bad`` such an episode is left out and named in ``skipped``.
+        ``images``: all, none, or those of the cameras of these names; others are not unpacked, and are absent. All that
+        would take more than 4 GiB are refused. Every number is checked: ``WtlError`` names file, episode, field and
+        step of the first that is not sound; with ``skip_bad`` such an episode is left out and named in ``skipped``.
         """
-        if ids is None:
-            return list(self)
-        wanted = [int(i) for i in ids]
-        found = dict(self._read(self._known(sorted(set(wanted)))))
+        wanted = [record.index for record in self.records] if ids is None else [int(i) for i in ids]
+        records = self._known(sorted(set(wanted)))
+        header = self._seen_by(images)
+        require_memory(self.path, header, records)
+        found = dict(self._read(records, header))
         return [found[i] for i in wanted if i in found]
 
     def __iter__(self) -> Iterator[Episode]:
-        return (episode for _, episode in self._read(self.records))
+        return (episode for _, episode in self._read(self.records, self.header))
 
-    def episodes(self, ids: Iterable[int]) -> Iterator[Episode]:
-        """The episodes with the given numbers, one data file in memory at a time."""
-        return (episode for _, episode in self._read(self._known(ids)))
+    def episodes(self, ids: Iterable[int], images: bool | Collection[str] = True) -> Iterator[Episode]:
+        """As ``read``, but one data file in memory at a time, and of its images one episode's."""
+        return (episode for _, episode in self._read(self._known(ids), self._seen_by(images)))
+
+    def _seen_by(self, images: bool | Collection[str]) -> Header:
+        """The header with the cameras that are asked for."""
+        return self.header if images is True else self.header.without_images(but=images or ())
+
+    def images(self, name: str, final: bool = False) -> Iterator[tuple[int, UInt8[np.ndarray, "time height width 3"]]]:
+        """Number and images of the camera ``name`` of every episode, in memory as ``episodes``.
+
+        One image for each step; with ``final`` also the one after the last action, of episodes that have it.
+        """
+        if name not in self.spec.images:
+            raise WtlError(f"{self.path} has no camera {name!r}; it has {', '.join(self.spec.images) or 'none'}")
+        for number, episode in self._read(self.records, self._seen_by([name])):
+            seen = episode.observation[name]
+            yield number, np.concatenate([seen, episode.final[name][None]]) if final and episode.final else seen
 
     def _known(self, ids: Iterable[int]) -> list[Record]:
         known = {record.index: record for record in self.records}
@@ -194,19 +191,21 @@ class EpisodeStore:
             raise WtlError(f"{self.path} has no episode {missing[0]}; it has {len(self)}")
         return [known[i] for i in ids]
 
-    def _read(self, records: Sequence[Record]) -> Iterator[tuple[int, Episode]]:
+    def _read(self, records: Sequence[Record], header: Header) -> Iterator[tuple[int, Episode]]:
+        """Number and episode of each of ``records``, with the channels of ``header``."""
         first = self._first_rows()
         for file, group in groupby(records, key=lambda record: record.file):
             path = self._path(DATA_PATH, file)
             try:
-                columns = self._columns(file)
+                columns, final = read_part(self.path, header, file, self._checksums[file])
             except WtlError as error:
                 self._skip(error)
                 continue
             for record in group:
                 try:
-                    episode = episode_of(record, self.header, columns, first[file], path)
-                    found = problems(episode, self.header)
+                    last = final.get(record.index)
+                    episode = episode_of(record, header, columns, first[file], path, last)
+                    found = problems(episode, header)
                     if found:
                         raise WtlError(f"{path}: episode {record.index} ({record.task.name}): {found[0]}")
                 except WtlError as error:
@@ -226,11 +225,6 @@ class EpisodeStore:
 
     def _path(self, template: str, file: int) -> Path:
         return contained(self.path, numbered(template, file))
-
-    def _columns(self, file: int) -> Columns:
-        """The steps in a data file."""
-        content = read_checked(self.path, DATA_PATH, file, self._checksums.get(file))
-        return read_columns(content, self.header, self._path(DATA_PATH, file))
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -263,17 +257,28 @@ class EpisodeStore:
         return stored
 
     def append_attempts(self, attempts: Sequence[Episode]) -> list[int]:
-        """``append`` for a policy's attempts, of which none may be missing: one with a number that is not finite or
-        outside the bounds of the spec is a failure, and stored as one that diverged; a logged warning names it.
+        """``append`` for a policy's attempts, of which none may be missing.
+
+        One with a number that is not finite or outside the bounds of the spec is a failure, and stored as one that
+        diverged; if that is only in the observation after its last action, it is stored without that. A logged warning
+        names it. In a dataset that was created without executed actions (version 0.1 made those of attempts so), what
+        reached the robot is stored as the action, as that version did.
         """
-        kept = []
-        for attempt in attempts:
-            found = problems(attempt, self.header)
-            if found and not attempt.diverged and attempt.kind == "trial":
-                _log.warning("%s: an attempt at %s is a failure: %s", self.path, _name(attempt), found[0])
-                attempt = replace(attempt, diverged=True, success=False)
-            kept.append(attempt)
-        return self.append(kept)
+        return self.append([self._as_attempt(attempt) for attempt in attempts])
+
+    def _as_attempt(self, attempt: Episode) -> Episode:
+        if attempt.executed is not None and not self.header.executed:
+            attempt = replace(attempt, action=attempt.executed, executed=None)
+        found = problems(attempt, self.header)
+        if not found or attempt.kind != "trial":
+            return attempt
+        if attempt.final and not problems(replace(attempt, final={}), self.header):
+            _log.warning("%s: %s: left out: %s", self.path, _name(attempt), found[0])
+            return replace(attempt, final={})
+        if not attempt.diverged:
+            _log.warning("%s: an attempt at %s is a failure: %s", self.path, _name(attempt), found[0])
+            attempt = replace(attempt, diverged=True, success=False)
+        return attempt
 
     def finalize(self) -> None:
         """Bring the derived files (``info.json``, tasks, statistics) up to date, for other readers.
@@ -307,21 +312,13 @@ class EpisodeStore:
         file, first = max(self._checksums, default=-1) + 1, _next(last)
         records = records_of(episodes, file, first)
         number = {text: i for i, text in enumerate(index.sentences([*self.records, *records]))}
-        columns = data_columns(episodes, self.header, first, [number[e.task.sentence] for e in episodes])
-        data, rows = encode(data_table(columns)), encode(episodes_table(records, columns))
-        checksums = Checksums(Checksum.of(data), Checksum.of(rows))
-        data_path, episodes_path = self._path(DATA_PATH, file), self._path(EPISODES_PATH, file)
-        for path, content in ((data_path, data), (episodes_path, rows)):  # what could not be read back is not written
-            if len(content) > FILE_LIMIT:
-                size = f"{len(content)} bytes, more than {FILE_LIMIT}"
-                raise WtlError(f"refusing to write {path}: {size}; store fewer episodes at once")
-        read_columns(data, self.header, data_path)
-        read_records(rows, file, episodes_path)
-        write_atomic(data_path, data)
-        write_json(
-            self._path(CHECKSUM_PATH, file), {"data": vars(checksums.data), "episodes": vars(checksums.episodes)}
-        )
-        write_atomic(episodes_path, rows)  # the commit
+        content = part_of(self.path, self.header, episodes, records, [number[e.task.sentence] for e in episodes])
+        checksums = Checksums.of(content)
+        rows = content.pop(EPISODES_PATH)
+        for template, each in content.items():
+            write_atomic(self._path(template, file), each)
+        write_json(self._path(CHECKSUM_PATH, file), checksums.to_json())
+        write_atomic(self._path(EPISODES_PATH, file), rows)  # the commit
         self._checksums[file] = checksums
         return records
 
@@ -331,7 +328,7 @@ class EpisodeStore:
         """Read the records of the files not yet known."""
         files = numbers_in(self.path, EPISODES_PATH)
         if skip_bad:
-            self.skipped += _gaps(self.path, files)
+            self.skipped += gaps(self.path, files)
         for file in files:
             if file in self._checksums:
                 continue
@@ -343,7 +340,7 @@ class EpisodeStore:
                 if not skip_bad:
                     raise
                 self.skipped.append(str(error))
-        _require_plausible(self.path, self.header, self.records, self._checksums)
+        require_plausible(self.path, self.header, self.records, self._checksums)
 
     def _load_checksums(self, file: int) -> Checksums:
         if not os.path.lexists(self._path(CHECKSUM_PATH, file)):
@@ -357,7 +354,7 @@ class EpisodeStore:
         path = self._path(EPISODES_PATH, file)
         records = read_records(read_checked(self.path, EPISODES_PATH, file, checksums), file, path)
         if skip_bad:  # only to see that they can be read
-            read_columns(read_checked(self.path, DATA_PATH, file, checksums), self.header, self._path(DATA_PATH, file))
+            read_part(self.path, self.header, file, checksums)
         elif (records[0].index, records[0].begin) != (expected := _next(self.records[-1] if self.records else None)):
             raise WtlError(
                 f"{path}: expected episode {expected[0]}, found {records[0].index}; an earlier file is missing"
@@ -370,12 +367,17 @@ class EpisodeStore:
 
     def _folders(self) -> list[Path]:
         found = [self.path / "meta", *self.path.glob("data/*"), *self.path.glob("meta/*/*")]
-        return [folder for folder in found if folder.is_dir() and not _through_link(self.path, folder)]
+        return [folder for folder in found if folder.is_dir() and not through_link(self.path, folder)]
 
     def orphans(self) -> list[Path]:
-        """Data files of batches that were never committed: those numbered after the last committed one."""
+        """Files of batches that were never committed: those numbered after the last committed one, and final
+        observations for which no checksum vouches."""
         last = max(numbers_in(self.path, EPISODES_PATH), default=-1)
-        return [self._path(DATA_PATH, n) for n in numbers_in(self.path, DATA_PATH) if n > last]
+        known = {number for number, checksums in self._checksums.items() if checksums.final}
+        lost = [self._path(DATA_PATH, number) for number in numbers_in(self.path, DATA_PATH) if number > last]
+        return lost + [
+            self._path(FINAL_PATH, number) for number in numbers_in(self.path, FINAL_PATH) if number not in known
+        ]
 
     def _recover(self) -> None:
         """Put aside what an interrupted writer left: nobody was told that it was saved. Needs the lock."""
@@ -389,43 +391,6 @@ def _name(episode: Episode) -> str:
     return f"{getattr(episode.task, 'name', episode.task)}, scene {episode.seed}"
 
 
-def _through_link(root: Path, folder: Path) -> bool:
-    return any(at.is_symlink() for at in (folder, *folder.parents) if at != root and at.is_relative_to(root))
-
-
-def _require_vacant(path: Path) -> None:
-    """Refuses a folder that holds someone's data, though no header of ours. Empty folders, which a ``create`` that
-    was interrupted leaves, and hidden files do no harm."""
-    for top in ("meta", "data", "videos"):
-        for folder, _, names in os.walk(path / top):
-            for name in sorted(names):
-                if not name.startswith("."):
-                    there = Path(folder, name).relative_to(path)
-                    raise WtlError(
-                        f"{path} holds {there} but no {layout.HEADER}: it is another program's dataset, or damaged"
-                    )
-
-
 def _next(last: Record | None) -> tuple[int, int]:
     """Number and first row of the episode after ``last``."""
     return (last.index + 1, last.begin + last.length) if last else (0, 0)
-
-
-def _gaps(root: Path, files: Sequence[int]) -> list[str]:
-    """The stretches of missing episode files, a sentence each."""
-    return [
-        f"there is no file {root / numbered(EPISODES_PATH, before + 1)}"
-        + (f", nor the {after - before - 2} after it" if after > before + 2 else "")
-        for before, after in pairwise([-1, *files])
-        if after > before + 1
-    ]
-
-
-def _require_plausible(root: Path, header: Header, records: Sequence[Record], sums: Mapping[int, Checksums]) -> None:
-    """Refuses a dataset of which reading everything would take much more memory than disk: more than its files may
-    take one by one (see ``parquet``), so that what ``append`` could read back is never refused here."""
-    numbers = sum(entry["shape"][0] for entry in layout.features(header).values())
-    memory = 4 * numbers * sum(record.length for record in records)
-    disk = sum(each.data.bytes for each in sums.values())
-    if memory > FREE * len(sums) + UNFOLDING * disk:
-        raise WtlError(f"refusing to read {root}: {disk} bytes of data claim to hold {memory}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,19 @@ import numpy as np
 from watchtrylearn.data import index, layout
 from watchtrylearn.data.adopt import adopt
 from watchtrylearn.data.hub import find_dataset
-from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, Checksum, Checksums, Header, numbered, numbers_in
+from watchtrylearn.data.layout import (
+    DATA_PATH,
+    EPISODES_PATH,
+    FINAL_PATH,
+    Checksum,
+    Checksums,
+    Header,
+    numbered,
+    numbers_in,
+)
 from watchtrylearn.data.lerobot import read_dataset
-from watchtrylearn.data.records import Columns, Record, episode_of, read_columns, read_records, records_of, rows_of
+from watchtrylearn.data.parts import parse_part
+from watchtrylearn.data.records import Columns, Record, episode_of, read_records, records_of, rows_of
 from watchtrylearn.data.soundness import problems
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.system.files import contained, read_bytes
@@ -123,6 +134,14 @@ def _content(root: Path, template: str, file: int, found: list[Problem]) -> byte
     return content
 
 
+def _has_final(root: Path, file: int) -> bool:
+    """Is there a file of final observations, or should there be one?"""
+    with contextlib.suppress(WtlError):
+        if Checksums.load(root, file).final:
+            return True
+    return os.path.lexists(contained(root, numbered(FINAL_PATH, file)))
+
+
 def _gaps(root: Path, records: Sequence[Record]) -> Iterator[Problem]:
     expected = (0, 0)
     for record in records:
@@ -132,8 +151,9 @@ def _gaps(root: Path, records: Sequence[Record]) -> Iterator[Problem]:
             yield Problem(name, text, record.index)
         expected = record.index + 1, record.begin + record.length
     committed = numbers_in(root, EPISODES_PATH)
-    for file in sorted(set(numbers_in(root, DATA_PATH)) - set(committed)):
-        yield Problem(numbered(DATA_PATH, file), f"no {numbered(EPISODES_PATH, file)} says what it holds")
+    for template in (DATA_PATH, FINAL_PATH):
+        for file in sorted(set(numbers_in(root, template)) - set(committed)):
+            yield Problem(numbered(template, file), f"no {numbered(EPISODES_PATH, file)} says what it holds")
 
 
 # --------------------------------------------------------------------------------------------- their numbers
@@ -145,7 +165,9 @@ def _data_problems(
     name = numbered(DATA_PATH, file)
     found: list[Problem] = []
     try:
-        columns = read_columns(_content(root, DATA_PATH, file, found), header, root / name)
+        templates = [DATA_PATH, *([FINAL_PATH] if _has_final(root, file) else [])]
+        content = {template: _content(root, template, file, found) for template in templates}
+        columns, final = parse_part(root, header, file, content)
     except WtlError as error:
         return [*found, Problem(name, f"{error} (episodes {records[0].index} to {records[-1].index})")]
     steps = sum(record.length for record in records)
@@ -154,14 +176,21 @@ def _data_problems(
         return [*found, Problem(name, text)]
     for record in records:
         try:
-            found += _episode_problems(record, header, columns, records[0].begin, root / name, tasks)
+            last, first = final.get(record.index), records[0].begin
+            found += _episode_problems(record, header, columns, last, first, root / name, tasks)
         except WtlError as error:
             found.append(Problem(name, str(error), record.index))
     return found
 
 
 def _episode_problems(
-    record: Record, header: Header, columns: Columns, first: int, path: Path, tasks: Sequence[str]
+    record: Record,
+    header: Header,
+    columns: Columns,
+    final: Columns | None,
+    first: int,
+    path: Path,
+    tasks: Sequence[str],
 ) -> Iterator[Problem]:
     name = numbered(DATA_PATH, record.file)
     rows = {column: values[:, 0] for column, values in rows_of(record, columns, first, path).items()}
@@ -175,9 +204,10 @@ def _episode_problems(
     task = np.unique(rows["task_index"])
     if len(task) > 1 or not 0 <= task[0] < len(tasks) or tasks[int(task[0])] != record.task.sentence:
         yield Problem(name, f"{task[:3].tolist()} is not the task of the episode", record.index, "task_index")
-    for text in problems(episode_of(record, header, columns, first, path), header):
+    for text in problems(episode_of(record, header, columns, first, path, final), header):
         field, _, what = text.rpartition(": ") if ": " in text else ("", "", text)
-        yield Problem(name, what, record.index, field)
+        file = numbered(FINAL_PATH, record.file) if field.startswith("final.") else name
+        yield Problem(file, what, record.index, field)
 
 
 # --------------------------------------------------------------------------------------------------- summary

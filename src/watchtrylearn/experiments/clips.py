@@ -32,7 +32,10 @@ def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
     suite = run.suite
     if not isinstance(suite, Filmable) or run.experiment.gallery == 0:
         return []
-    picks = {_digest(pick): pick for pick in pick_gallery(attempts, run.suite, run.experiment.gallery)}
+    picks = {
+        _digest(pick): pick
+        for pick in pick_gallery(attempts, run.suite, run.experiment.gallery, run.experiment.retrial)
+    }
     missing = [name for name in picks if not all(path.exists() for clip in _paths(run, name) for path in clip)]
     if missing:
         try:

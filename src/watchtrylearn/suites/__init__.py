@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from watchtrylearn.errors import suggestion
+from watchtrylearn.suites.outside import is_outside, outside_suite
 from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
@@ -114,10 +115,6 @@ class Rewarding(Protocol):
         """
 
 
-class DemonstratingSuite(Suite, Demonstrator, Protocol):
-    """A suite that can demonstrate its own tasks, as those of this library can."""
-
-
 _SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
     "toy": "watchtrylearn.suites.toy",
     "reacher": "watchtrylearn.suites.reacher",
@@ -136,9 +133,15 @@ def make_suite(name: Literal["reacher"]) -> Reacher: ...
 @overload
 def make_suite(name: Literal["toy"]) -> Toy: ...
 @overload
-def make_suite(name: str) -> DemonstratingSuite: ...
-def make_suite(name: str) -> DemonstratingSuite:
-    """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
+def make_suite(name: str) -> Suite: ...
+def make_suite(name: str) -> Suite:
+    """The suite registered under ``name``; an unknown name is refused with the nearest right one.
+
+    ``"module:make"`` or ``"path.py:make"`` runs code from outside: the suite that function ``make`` of it returns.
+    """
+    if is_outside(name):
+        outside: Suite = outside_suite(name)
+        return outside
     if name not in _SUITES:
         raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
@@ -149,5 +152,5 @@ def make_suite(name: str) -> DemonstratingSuite:
                 f"suite {name!r} needs {error.name}, which is not installed: pip install 'watchtrylearn[sim]'"
             ) from error
         raise
-    suite: DemonstratingSuite = module.make()
+    suite: Suite = module.make()
     return suite
