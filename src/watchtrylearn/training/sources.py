@@ -111,6 +111,8 @@ class ReplaySource:
 
     def batch(self, step: int) -> Any:
         self._remember(self.rounds.gather(step) or [])
+        if not len(self.memory):
+            raise WtlError("the first round gathered no sound episode, so there is nothing to learn from")
         return gather(self.memory, self.examples.sample(generator("train", self.rounds.seed, step), self.batch_size))
 
     def _remember(self, episodes: Sequence[Episode]) -> None:
@@ -129,7 +131,7 @@ class OnPolicySource:
     """Batches of what the learner has just done: every round is gone through ``epochs`` times, then dropped.
 
     A batch is an ``EpisodeBatch``: in each epoch the round's episodes are dealt, in a new order, to ``minibatches`` of
-    them. A loss that compares with the policy that gathered them keeps that as a target copy (``update.Target``) with
+    them. A loss that compares with the policy that gathered them keeps that as a copy (``update.TargetCopy``) with
     ``every = epochs * minibatches``.
 
     Attributes:
