@@ -145,7 +145,7 @@ class PolicyGradient(nn.Module):
         cut = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
         surrogate = torch.minimum(ratio * advantage, cut * advantage)[mask].mean()
         baseline = ((value - returns) ** 2)[mask].mean()
-        return baseline - surrogate, {"baseline": baseline, "ratio": ratio[mask].mean(), "return": returns[:, 0].mean()}
+        return baseline - surrogate, {"baseline": baseline, "ratio": ratio[mask].mean()}
 
     def _log_prob(self, policy: nn.Module, batch: EpisodeBatch) -> Tensor:
         """Of the actions as they were intended: those cut to their bounds have another density."""

@@ -44,6 +44,9 @@ class Source(Protocol):
     def gathered(self) -> dict[str, Any]:
         """What has been gathered so far, as JSON for a checkpoint; it is on the disk. {} if nothing ever is."""
 
+    def measures(self) -> dict[str, float]:
+        """Named numbers for the log, about what was gathered since the last call."""
+
     def saved(self, oldest: int) -> None:
         """A checkpoint was written, and nobody will ask for what came before step ``oldest`` any more."""
 
@@ -65,6 +68,9 @@ class FixedSource:
         return self.sample(generator("train", self.seed, step))
 
     def gathered(self) -> dict[str, Any]:
+        return {}
+
+    def measures(self) -> dict[str, float]:
         return {}
 
     def saved(self, oldest: int) -> None:
@@ -123,6 +129,9 @@ class ReplaySource:
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
 
+    def measures(self) -> dict[str, float]:
+        return self.rounds.measures()
+
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)
 
@@ -170,6 +179,9 @@ class OnPolicySource:
 
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
+
+    def measures(self) -> dict[str, float]:
+        return self.rounds.measures()
 
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)
