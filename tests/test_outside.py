@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +19,6 @@ from watchtrylearn.system.progress import Display
 from watchtrylearn.types import WtlError
 
 ROBOT = Path(__file__).parents[1] / "examples" / "own_robot.py"
-PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-method.md").read_text()
 SMALL = [
     "demos_per_task=2", "tasks=4", "eval_tasks=4", "scenes=2", "one_shot.tries=1", "train.steps=4", "net.width=16",
     "net.hidden=[16]", "gallery=2",
@@ -261,24 +258,6 @@ def test_a_throw_away_learner_and_suite_go_through_the_main_job(tmp_path: Path, 
     assert document(out)["command"].startswith(f"wtl demo --preset debug --suite {line}:make --set demos_per_task=2 ")
     assert "constant.main=true" in document(out)["command"]
     assert cli.main(demo(out, line, *settings)) == 0  # and goes on there
-
-
-def test_the_page_on_adding_a_method_is_true(tmp_path: Path, line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1]
-    module = imported("linear", code, tmp_path, monkeypatch)
-    row = "".join(re.findall(r"^\+ (.*\n)", PAGE, flags=re.MULTILINE)).rstrip().rstrip(",")
-    entry = eval(row, {"LearnerEntry": LearnerEntry, **vars(module)})
-    monkeypatch.setattr(table, "LEARNERS", (*LEARNERS, entry))
-    monkeypatch.chdir(tmp_path)
-    for command in re.findall(r"^    (wtl .+)$", PAGE, flags=re.MULTILINE):
-        verb, *arguments = shlex.split(command)[1:]
-        if verb == "demo":  # in the throw-away suite, where the way to the mark is nearly linear in what is seen
-            arguments += [*SMALL, "linear.train.learning_rate=0.01", "--suite", f"{line}:make", "--processes", "1"]
-        assert cli.main([verb, *arguments, *(["--set", *SMALL] if verb == "record" else [])]) == 0, command
-    assert {row["method"] for row in document(Path("runs/linear"))["rows"]} == {"linear"}
-    rows = {(r["method"], r["family"]): r for r in document(Path("runs/both"))["rows"]}
-    assert rows["linear", "all"]["value"] >= 0.5
-    assert rows["linear", "all"]["demos"] == 0
 
 
 def test_a_learner_of_the_table_is_trained_by_name_in_any_run(tmp_path: Path, constant, capsys) -> None:

@@ -29,7 +29,7 @@ EPISODE_LIMIT = (
 MEMORY_LIMIT = 4 * 2**30  # bytes of unpacked images that are held at once
 LEVEL = 1  # of compression: LeRobot's, and thrice as fast as the usual one for files a tenth larger
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_SMALL = 2**16  # numbers in an image: with fewer, threads spend their time waiting for each other
+_SMALL = 2**18  # numbers in an image: with fewer, threads spend their time waiting for each other
 _SIDE, _STEP = 300, 150  # larger images are thinned out for their statistics, as LeRobot does
 
 
