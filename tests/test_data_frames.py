@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from image_episodes import SPEC, episode
+from watchtrylearn.data import images
 from watchtrylearn.data.batches import gather
 from watchtrylearn.data.frames import FrameFile, FramesOnDisk, load_memory
 from watchtrylearn.data.memory import EpisodeMemory
@@ -267,3 +269,13 @@ def test_frames_that_were_read_do_not_stay_in_the_process(tmp_path):
         assert not frames.take(np.arange(begin, begin + 50)).any()
     assert resident() - before < 10e6
     assert frames.nbytes == 8 * count
+
+
+def test_images_that_nobody_looks_at_stay_packed(stores, monkeypatch):
+    blind = replace(SPEC, observation=SPEC.numbers)
+    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("unpacked"))
+    memory = load_memory(stores, blind, images_in_memory=0)
+    assert not cached(stores[0])
+    assert torch.equal(memory.numbers().action, EpisodeMemory(SPEC, [*DEMOS, *TRIALS]).numbers().action)
+    drawn = PairIndex(memory.table, Sampling()).sample(generator("blind"), 4)
+    assert gather(memory, drawn).query.images == {}

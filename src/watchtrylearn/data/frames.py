@@ -58,6 +58,7 @@ def load_memory(
 ) -> EpisodeMemory:
     """The episodes of all ``stores``, one after the other, to draw training batches from.
 
+    ``spec`` says which channels are wanted; one without the stores' cameras leaves their images packed.
     Images of up to ``images_in_memory`` bytes (of all cameras and datasets together) are held in memory, more than that
     are read from a file as they are needed (see the module's text). The files are made if they are not there yet, and
     made anew if they are damaged; they are in each dataset's folder "cache" or, where that cannot be written, below
@@ -67,7 +68,7 @@ def load_memory(
     if frames * sum(camera.size for camera in spec.images.values()) <= images_in_memory:
         memory = EpisodeMemory(spec)
         memory.reserve(frames)
-        every = (episode for store in stores for episode in store)
+        every = (episode for store in stores for episode in store.episodes(_frame_counts(store), bool(spec.images)))
         while some := list(islice(every, _AT_ONCE)):
             memory.append(some)
         return memory

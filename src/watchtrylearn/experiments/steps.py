@@ -19,7 +19,7 @@ import numpy as np
 from watchtrylearn.data.frames import load_memory
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
-from watchtrylearn.experiments.fitting import fit_method
+from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.learners import learner_entry, load_named
 from watchtrylearn.ops.random import generator
@@ -111,7 +111,7 @@ def train(run: Run, name: str) -> TrainSummary:
         data[f"weights of {method.start}"] = checkpoint.model_sha256(_model(run, method.start))
     material = Material(
         spec=run.suite.spec,
-        memory=load_memory(list(stores.values()), run.suite.spec),
+        memory=load_memory(list(stores.values()), looked_at(method, run.suite.spec)),
         tasks=training_tasks(run),
         attempts=functools.partial(_attempts, run),
         batch_size=method.train.batch_size,
