@@ -28,8 +28,8 @@ LIMIT = 2.0  # beside the load over alone
 MINUTES, TEST_MINUTES = 6.0, 7.0  # the whole job alone, and all tests, on two processors
 PERIOD = 0.1  # seconds: computes for half of each
 SMALL = [
-    "tasks=52", "eval_tasks=8", "train.one_shot.steps=350", "train.watch_try_learn.steps=200", "train.bc.steps=100",
-    "train.trials_only.steps=150", "gallery=0",
+    "tasks=52", "eval_tasks=8", "one_shot.train.steps=350", "watch_try_learn.train.steps=200", "bc.train.steps=100",
+    "trials_only.train.steps=150", "gallery=0",
 ]  # fmt: skip
 
 

@@ -17,13 +17,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from watchtrylearn.data.batches import gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import AnyLearner, make_learner
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.data.sampling import PairIndex
+from watchtrylearn.learners import make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.progress import Display
-from watchtrylearn.training.fit import TrainConfig, fit
-from watchtrylearn.types import Batch, Channel, Episode, Kind, Spec, Task
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.types import Batch, Channel, Episode, Kind, Learner, Spec, Task
 
 LIMIT = 1.20  # the library's time per step over the hand-written loop's
 SHARE = 0.80  # the library's samples per second, drawing included, over the hand-written loop's
@@ -62,10 +65,10 @@ def _episode(task: Task, kind: Kind, seed: int, rng: np.random.Generator) -> Epi
 class Plain:
     """The hand-written loop: what one would type without the library."""
 
-    def __init__(self, learner: AnyLearner, config: TrainConfig) -> None:
+    def __init__(self, learner: Learner, config: TrainConfig) -> None:
         self.learner = learner
         self.config = config
-        self.parameters = [p for p in learner.parameters() if p.requires_grad]
+        self.parameters = [p for _, p in learner.named_parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, fused=True)
 
     def step(self, batch: Batch) -> None:
@@ -104,13 +107,14 @@ def compare(name: str, steps: int, threads: int) -> bool:
     config = TrainConfig(steps=steps, batch_size=64, threads=threads)
     data = episodes(tasks=32)
     learner, twin = (make_learner(name, spec()) for _ in range(2))
-    pairs, store = PairIndex(EpisodeTable.of(data), learner.config.sampling), stack(data, spec())
+    memory = EpisodeMemory(spec(), data)
+    pairs = PairIndex(memory.table, learner.config.sampling)
     for each in (learner, twin):
-        each.prepare(store)
+        each.prepare(memory.numbers())
         each.train()
-    turns = Turns(lambda rng: gather(store, pairs.sample(rng, config.batch_size)), Plain(twin, config))
+    turns = Turns(lambda rng: gather(memory, pairs.sample(rng, config.batch_size)), Plain(twin, config))
     with tempfile.TemporaryDirectory() as directory:
-        fit(learner, turns, config, directory, {}, Display(quiet=True))
+        fit(learner, FixedSource(turns), config, directory, {}, Display(quiet=True))
     drawing, by_hand, library = (float(np.median(t[5:])) for t in (turns.drawing, turns.by_hand, turns.library))
     share = by_hand / (library + drawing)
     print(

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_trials.py [--tasks 32] [--threads 2] [--repeats 3] [--profile]
 
-The library's side is ``steps.collect_trials`` itself: worlds, contexts, the one-shot policy with the network of
+The library's side is ``steps.make_trials`` itself: worlds, contexts, the one-shot policy with the network of
 experiment wtl-state (after a single training step), attempts, episodes, all of them on the disk at the end. The bare
 side holds the grippers of the same worlds still for as many control steps: no policy, no judge, no record. The two
 alternate; medians of both rates and of their ratio are printed.
@@ -16,7 +16,6 @@ import pstats
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +34,14 @@ SCENES = 8  # per task
 
 def small(tasks: int) -> Experiment:
     """Experiment wtl-state with some of its tasks and next to no training."""
-    chosen = experiment("wtl-state")
-    once = replace(chosen.train, one_shot=replace(chosen.train.one_shot, steps=1))
-    return replace(chosen, tasks=tasks, demos_per_task=SCENES, train=once)
+    return experiment("wtl-state", [f"tasks={tasks}", f"demos_per_task={SCENES}", "one_shot.train.steps=1"])
 
 
 def run_library(run: Run) -> tuple[float, list[int]]:
     """Seconds for the trials in every demonstrated scene, and the control steps of each trial."""
     shutil.rmtree(run.directory / "trials", ignore_errors=True)
     begin = time.perf_counter()
-    steps.collect_trials(run, "one_shot")
+    steps.make_trials(run, "one_shot")
     seconds = time.perf_counter() - begin
     return seconds, [record.length for record in run.store("trials", "one_shot").records]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from watchtrylearn.errors import WtlError
 from watchtrylearn.experiments import steps
+from watchtrylearn.experiments.plan import as_json
 from watchtrylearn.experiments.pretrained import LEARNERS, attempts, rows
-from watchtrylearn.experiments.run import Run, as_json, open_run
+from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.learners.weights import FOLDER, RESULTS
 from watchtrylearn.reporting import results, tables
 from watchtrylearn.reporting.documents import read_document

@@ -19,7 +19,6 @@ from watchtrylearn.suites.reacher import (
     TIMESTEP,
     Reacher,
     ReacherWorlds,
-    demonstrations,
     postures,
 )
 
@@ -31,7 +30,7 @@ def main() -> None:
     suite = Reacher()
     task = suite.tasks("val")[0]
     worlds = suite.worlds([task] * SCENES, range(SCENES))
-    expert = np.array([demo.reward.sum(dtype=np.float64) for demo in demonstrations(worlds)])
+    expert = np.array([demo.reward.sum(dtype=np.float64) for demo in suite.demonstrations(worlds.tasks, worlds.seeds)])
     plans = [optimised(worlds, posture) for posture in range(2)]
     best = np.max([returns(worlds, plan) for plan in plans], axis=0)
     idle = returns(worlds, np.zeros((SCENES, HORIZON, 2)))

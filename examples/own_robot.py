@@ -7,8 +7,13 @@ first attempt is 1/3 + 2/3 * 1/2 = 2/3; but whoever learns from a failure succee
 
     python examples/own_robot.py [DIRECTORY]
 
+The commands do the same with it, and more, with the same results file and report as any suite of the library:
+
+    wtl demo --preset debug --suite examples/own_robot.py:make
+
 What a robot needs: an ordinary ``gymnasium.Env`` that tells ``info["success"]`` (``Arm``), a description of
-its numbers (``SPEC``), and a suite that lists tasks and makes worlds (``ArmSuite``). The rest is here.
+its numbers (``SPEC``), and a suite that lists tasks and makes worlds (``ArmSuite``). The rest does by hand what the
+commands do.
 """
 
 import sys
@@ -141,6 +146,14 @@ class ArmSuite:
         person = Person([target(task, seed) for task, seed in zip(tasks, seeds, strict=True)])
         return wtl.rollout(person, self.worlds(tasks, seeds), kind="demo")
 
+    def demonstrate(self, task: wtl.Task, seed: int) -> wtl.Episode:
+        return self.demonstrations([task], [seed])[0]
+
+
+def make() -> ArmSuite:
+    """What ``--suite examples/own_robot.py:make`` names."""
+    return ArmSuite()
+
 
 def place(colour: int, scene: int) -> int:
     """Where a colour lies; consecutive scenes go through the three orders in turn."""
@@ -197,7 +210,8 @@ def train(learner: Any, data: Sequence[wtl.EpisodeStore], steps: int, directory:
     learner.prepare(store)
     plan = wtl.TrainConfig(steps=steps, learning_rate=4e-3)
     held = {store.path.name: store.digest() for store in data}  # so that a later start notices other data
-    wtl.fit(learner, lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)), plan, directory, held)
+    source = wtl.FixedSource(lambda rng: wtl.gather(store, pairs.sample(rng, plan.batch_size)))
+    wtl.fit(learner, source, plan, directory, held)
 
 
 def test_scenes(suite: ArmSuite) -> list[wtl.Scene]:

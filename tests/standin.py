@@ -48,14 +48,14 @@ def ship(folder: Path) -> Path:
 
 def _save_untrained(run: Run) -> None:
     """Saves what training would save: Watch-Try-Learn's trial policy is one-shot imitation."""
-    one_shot, both = (make_learner(name, run.suite.spec, run.experiment.config(name)) for name in LEARNERS)
+    one_shot, both = (make_learner(name, run.suite.spec, run.experiment.methods[name].config) for name in LEARNERS)
     both.start_from(one_shot)
     for learner in (one_shot, both):
         meta = {
             "learner": learner.name,
             "config": dataclasses.asdict(learner.config),
             "spec": learner.spec.to_json(),
-            "train": dataclasses.asdict(getattr(run.experiment.train, learner.name)),
+            "train": dataclasses.asdict(run.experiment.methods[learner.name].train),
         }
         folder = run.directory / learner.name
         checkpoint.save_model(folder, learner.state_dict(), json.loads(json.dumps(meta)))

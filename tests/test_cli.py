@@ -11,7 +11,7 @@ import pytest
 import watchtrylearn
 from watchtrylearn import cli
 
-TINY = ("train.bc.steps=40", "train.one_shot.steps=40", "train.trials_only.steps=40", "train.watch_try_learn.steps=40")
+TINY = ("bc.train.steps=40", "one_shot.train.steps=40", "trials_only.train.steps=40", "watch_try_learn.train.steps=40")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_a_reader_that_goes_away_stops_a_run_with_everything_saved_and_the_same_
     tmp_path: Path,
 ) -> None:
     """``wtl demo 2>&1 | head``: the reader is gone long before training ends."""
-    settings = ["--set", *TINY, "tasks=4", "eval_tasks=2", "scenes=2", "train.one_shot.steps=100000"]
+    settings = ["--set", *TINY, "tasks=4", "eval_tasks=2", "scenes=2", "one_shot.train.steps=100000"]
     arguments = ["demo", "--preset", "debug", "--out", str(tmp_path / "run"), *settings]
     read, write = os.pipe()
     child = subprocess.Popen(

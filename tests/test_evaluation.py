@@ -19,13 +19,13 @@ from watchtrylearn.system.progress import Display
 TINY = [
     "demos_per_task=2",
     "tasks=16",
-    "trials_per_demo=1",
+    "one_shot.tries=1",
     "scenes=4",
     "eval_tasks=4",
-    "train.bc.steps=40",
-    "train.one_shot.steps=150",
-    "train.trials_only.steps=40",
-    "train.watch_try_learn.steps=100",
+    "bc.train.steps=40",
+    "one_shot.train.steps=150",
+    "trials_only.train.steps=40",
+    "watch_try_learn.train.steps=100",
     "net.hidden=[32]",
     "net.width=32",
 ]
@@ -54,7 +54,7 @@ def retrain(run: Path, learner: str) -> None:
     """Train a learner anew from another number of steps, in the same folder."""
     path = run / "experiment.json"
     stored = json.loads(path.read_text())
-    stored["experiment"]["train"][learner]["steps"] += 1
+    stored["experiment"]["methods"][learner]["train"]["steps"] += 1
     path.write_text(json.dumps(stored))
     shutil.rmtree(run / learner)
     assert cli.main(["train", learner, "--out", str(run)]) == 0
@@ -168,9 +168,9 @@ def test_two_runs_are_compared_in_the_same_scenes(runs, capsys):
     assert "conflict" in printed
     with open_run(runs[0], None, Display(quiet=True)) as one, open_run(runs[1], None, Display(quiet=True)) as two:
         ours, theirs = (main_job.attempts_of(each, main_job.trained(each)) for each in (one, two))
-        rows = results.across(ours, theirs, results.MAIN, one.suite, ("one", "two"))
+        rows = results.across(ours, theirs, results.lines_of(ours), one.suite, ("one", "two"))
     assert [(r["first"]["method"], r["first"]["trials"], r["subset"]) for r in rows] == [
-        (method, trials, subset) for method, trials in results.MAIN for subset in ("all", "conflict")
+        (method, trials, subset) for method, trials in results.lines_of(ours) for subset in ("all", "conflict")
     ]
     for row in rows:
         entry, subset = (row["first"]["method"], row["first"]["trials"]), row["subset"]
@@ -190,7 +190,7 @@ def rate(run: Path, method: str, trials: int, subset: str) -> float:
 def test_a_run_compared_with_its_copy_differs_nowhere(runs, run):
     with open_run(runs[0], None, Display(quiet=True)) as one, open_run(run, None, Display(quiet=True)) as two:
         attempts = [main_job.attempts_of(each, main_job.trained(each)) for each in (one, two)]
-        rows = results.across(*attempts, results.MAIN, one.suite, ("one", "two"))
+        rows = results.across(*attempts, results.lines_of(attempts[0]), one.suite, ("one", "two"))
     assert {row["difference"] for row in rows} == {0.0}
     assert {row["p_tasks"] for row in rows} == {1.0}
 

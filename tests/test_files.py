@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if step == "write":
-        monkeypatch.setattr(files, "_write_synced", full)
+        monkeypatch.setattr("builtins.open", full)
     else:
         monkeypatch.setattr(os, step, full)
     with pytest.raises(WtlError, match=r"cannot write .*file: No space left on device"):
@@ -239,7 +239,7 @@ def test_without_fcntl_locking_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from watchtrylearn import files\n"
+        "import os, sys; from watchtrylearn.system import files\n"
         "files.os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
         "files.write_atomic(sys.argv[1], b'half')\n"
     )

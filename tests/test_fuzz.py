@@ -20,8 +20,8 @@ from watchtrylearn.reporting import statistics
 from watchtrylearn.reporting.documents import read_document
 
 SMALL = [
-    "demos_per_task=2", "tasks=4", "trials_per_demo=1", "blind_trials_per_demo=1", "scenes=2", "eval_tasks=2",
-    "attempts=1", "train.one_shot.steps=4", "train.watch_try_learn.steps=4", "net.hidden=[8]", "net.width=8",
+    "demos_per_task=2", "tasks=4", "one_shot.tries=1", "bc.tries=1", "scenes=2", "eval_tasks=2",
+    "attempts=1", "one_shot.train.steps=4", "watch_try_learn.train.steps=4", "net.hidden=[8]", "net.width=8",
     "net.code=8",
 ]  # fmt: skip
 READERS = {  # a file of a run, and the command that reads it

@@ -21,13 +21,15 @@ ALLOWED = {
     "ops": NOUNS,
     "system": NOUNS,
     "data": BASE,
-    "suites": BASE,
+    "worlds": BASE,
+    "recorder": BASE,
+    "rollouts": BASE | {"worlds", "recorder"},
+    "suites": BASE | {"worlds", "rollouts"},
     "nn": BASE,
     "training": BASE | {"data"},
     "learners": BASE | {"nn", "data", "training"},
-    "rollouts": BASE | {"suites"},
     "protocol": BASE | {"suites", "rollouts"},
-    "reporting": BASE | {"suites", "protocol"},
+    "reporting": BASE | {"suites", "learners", "protocol"},
 }
 TOP = {"cli", "experiments", "__init__", "__main__"}  # these may import anything but cli
 CORE = ["types", "ops.random", "nn", "data", "learners", "protocol", "rollouts", "training.fit", "reporting.statistics"]

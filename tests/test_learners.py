@@ -9,23 +9,26 @@ import torch
 
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import config_class, learner_names, load, make_learner
+from watchtrylearn.learners import learner_entry, load, make_learner
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
+from watchtrylearn.nn.blocks import signed_success
 from watchtrylearn.nn.encoders import _levelled
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
-from watchtrylearn.training.fit import TrainConfig, fit
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
 SUITE = make_suite("toy")
 EMBEDDINGS = ("object", "flat", "transitions")
-COMBINATIONS = [(name, embedding) for name in learner_names() if name != "contextual" for embedding in EMBEDDINGS]
-COMBINATIONS += [("contextual", "last_frame")]
+FAMILY = ("bc", "one_shot", "trials_only", "watch_try_learn")  # what shares the network with a choice of encoders
+COMBINATIONS = [(name, embedding) for name in FAMILY for embedding in EMBEDDINGS] + [("contextual", "last_frame")]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +38,19 @@ def demos() -> list[Episode]:
 
 @pytest.fixture(scope="module")
 def trials(demos) -> list[Episode]:
-    learner = make_learner("bc", SUITE.spec, config_class("bc")(net=SMALL))
+    learner = make_learner("bc", SUITE.spec, learner_entry("bc").config(net=SMALL))
     worlds = SUITE.worlds([d.task for d in demos], [d.seed for d in demos])
     return rollout(learner.explore([Context()] * len(demos)), worlds)
 
 
 def build(name: str, embedding: str = ""):
     embedding = embedding or ("last_frame" if name == "contextual" else "object")
-    return make_learner(name, SUITE.spec, config_class(name)(net=replace(SMALL, embedding=embedding)))
+    return make_learner(name, SUITE.spec, learner_entry(name).config(net=replace(SMALL, embedding=embedding)))
+
+
+def small_net(embedding: str, spec: Spec = SUITE.spec) -> TargetNet:
+    config = replace(SMALL, embedding=embedding)
+    return TargetNet(config, spec, make_encoder(config, spec))
 
 
 def batch_for(learner, episodes: list[Episode], size: int = 8):
@@ -77,22 +85,26 @@ def test_a_saved_and_loaded_learner_acts_the_same(name, embedding, demos, trials
     pairs = PairIndex(EpisodeTable.of(demos + trials), replace(learner.config.sampling, frames=3))
     store = stack(demos + trials, SUITE.spec)
     plan = TrainConfig(steps=3, batch_size=4, threads=1)
-    fit(learner, lambda rng: gather(store, pairs.sample(rng, 4)), plan, tmp_path / name, data={})
+    source = FixedSource(lambda rng: gather(store, pairs.sample(rng, 4)))
+    fit(learner, source, plan, tmp_path / name, data={})
     contexts = [Context(demos=(demos[0],)), Context(demos=demos[4:6], trials=trials[4:7])]
     assert torch.equal(*(acts(one, contexts) for one in (learner, load(tmp_path / name))))
 
 
 def acts(learner, contexts) -> torch.Tensor:
-    policy = learner.explore(contexts)
-    policy.reset([generator("world", i) for i in range(len(contexts))])
-    worlds = SUITE.worlds([SUITE.tasks("test")[0]] * len(contexts), range(len(contexts)))
+    return acts_of(learner.explore(contexts))
+
+
+def acts_of(policy) -> torch.Tensor:
+    policy.reset([generator("world", i) for i in range(policy.worlds)])
+    worlds = SUITE.worlds([SUITE.tasks("test")[0]] * policy.worlds, range(policy.worlds))
     observation, _ = worlds.reset()
     return torch.from_numpy(np.stack([policy.act(observation) for _ in range(4)]))
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_absent_episodes_change_nothing(embedding, demos, trials):
-    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    net = small_net(embedding)
     alone = Context(demos=(demos[0],), trials=(trials[0],))
     crowd = Context(demos=demos[:3], trials=trials[:4])
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
@@ -104,7 +116,7 @@ def test_absent_episodes_change_nothing(embedding, demos, trials):
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
-    net = TaskNet(replace(SMALL, embedding=embedding), SUITE.spec)
+    net = small_net(embedding)
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
 
     def embed(*shown: Episode) -> torch.Tensor:
@@ -113,6 +125,38 @@ def test_trials_are_a_set_and_their_outcomes_matter(embedding, demos, trials):
     torch.testing.assert_close(embed(trials[0], trials[1]), embed(trials[1], trials[0]))
     flipped = replace(trials[0], success=not trials[0].success)
     assert not torch.allclose(embed(trials[0]), embed(flipped))
+
+
+def test_outcomes_are_plus_and_minus_one_and_zero_where_hidden_or_absent(trials):
+    yes, no = (replace(trials[0], success=success) for success in (True, False))
+    contexts = [Context(trials=(yes, no)), Context(trials=(yes, no), hidden=True), Context()]
+    found = signed_success(collate(contexts, SUITE.spec).trials)
+    assert torch.equal(found, torch.tensor([[1.0, -1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_a_hidden_outcome_makes_no_difference(embedding, demos, trials):
+    net = small_net(embedding)
+    scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
+
+    def embed(success: bool, hidden: bool) -> torch.Tensor:
+        context = Context(demos[:1], (replace(trials[0], success=success),), hidden)
+        return net.infer(collate([context], SUITE.spec), scene).embedding
+
+    assert torch.equal(embed(True, hidden=True), embed(False, hidden=True))
+    for told in (True, False):
+        assert not torch.allclose(embed(told, hidden=False), embed(told, hidden=True))
+
+
+def test_a_policy_that_is_told_the_target_looks_for_no_other(demos, trials):
+    learner = build("watch_try_learn")
+    for shown in (Context(demos[:1]), Context(demos[:1], trials[:1])):
+        made = [acts_of(learner.adapt_told([shown] * 2, [target, 1])) for target in (0, 1)]
+        assert not torch.equal(made[0][:, 0], made[1][:, 0])
+        assert torch.equal(made[0][:, 1], made[1][:, 1])
+        assert any(torch.equal(acts_of(learner.adapt([shown] * 2))[:, 0], told[:, 0]) for told in made)
+    with pytest.raises(WtlError, match="one target per context is told, got 1 for 2 contexts"):
+        learner.adapt_told([Context(demos[:1])] * 2, [0])
 
 
 def test_transitions_are_told_relative_to_their_sizes_and_padding_is_no_step():
@@ -127,7 +171,7 @@ def test_transitions_are_told_relative_to_their_sizes_and_padding_is_no_step():
 
 
 def test_a_trial_of_one_step_has_no_transition(demos, trials):
-    net = TaskNet(replace(SMALL, embedding="transitions"), SUITE.spec)
+    net = small_net("transitions")
     scene = {name: torch.from_numpy(value[:1]) for name, value in demos[1].observation.items()}
     short = replace(
         trials[0],
@@ -194,7 +238,7 @@ def test_without_a_warm_start_only_the_scaling_is_taken_over(demos):
 def test_actions_survive_scaling_and_its_inverse(demos):
     for commands_state in (False, True):
         spec = replace(SUITE.spec, commands_state=commands_state)
-        net = TaskNet(SMALL, spec)
+        net = small_net("object", spec)
         store = stack(demos, spec)
         net.scaling.fit(store)
         state = store.observation[STATE]
@@ -213,7 +257,7 @@ def test_mistakes_in_a_configuration_name_the_right_word():
     with pytest.raises(WtlError, match="between 1 and chunk"):
         NetConfig(chunk=2, execute=3)
     with pytest.raises(WtlError, match="use 'flat'"):
-        TaskNet(replace(SMALL, embedding="object"), replace(SUITE.spec, entities=0))
+        small_net("object", replace(SUITE.spec, entities=0))
     with pytest.raises(WtlError, match=r"contextual embeds by 'last_frame' alone; net.embedding is 'flat'"):
         ContextualConfig(net=replace(SMALL, embedding="flat"))
 
@@ -237,15 +281,15 @@ def test_sizes_that_are_too_much_together_are_refused_before_anything_is_built()
 def test_a_method_that_learns_from_trials_refuses_to_train_without_any(demos, trials):
     for name in ("trials_only", "watch_try_learn"):
         with pytest.raises(WtlError, match="nothing can be learned from trials"):
-            PairIndex(EpisodeTable.of(demos), config_class(name)().sampling)
-        PairIndex(EpisodeTable.of(demos + trials), config_class(name)().sampling)
+            PairIndex(EpisodeTable.of(demos), learner_entry(name).config().sampling)
+        PairIndex(EpisodeTable.of(demos + trials), learner_entry(name).config().sampling)
 
 
 def test_the_embedding_is_chosen_by_what_the_data_have():
-    assert TaskNet(SMALL, SUITE.spec).config.embedding == "object"
-    assert TaskNet(SMALL, replace(SUITE.spec, entities=0)).config.embedding == "flat"
+    assert make_encoder(SMALL, SUITE.spec).name == "object"
+    assert make_encoder(SMALL, replace(SUITE.spec, entities=0)).name == "flat"
     robot_alone = replace(SUITE.spec, observation={STATE: SUITE.spec.observation[STATE]}, entities=0, position=0)
-    assert TaskNet(SMALL, robot_alone).config.embedding == "flat"
+    assert make_encoder(SMALL, robot_alone).name == "flat"
 
 
 def test_a_policy_refuses_other_worlds_than_it_was_made_for(demos):

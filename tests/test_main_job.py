@@ -36,13 +36,13 @@ from watchtrylearn.types import Context, WtlError
 TINY = [
     "demos_per_task=2",
     "tasks=16",
-    "trials_per_demo=1",
+    "one_shot.tries=1",
     "scenes=4",
     "eval_tasks=4",
-    "train.bc.steps=8",
-    "train.one_shot.steps=12",
-    "train.trials_only.steps=8",
-    "train.watch_try_learn.steps=12",
+    "bc.train.steps=8",
+    "one_shot.train.steps=12",
+    "trials_only.train.steps=8",
+    "watch_try_learn.train.steps=12",
     "net.hidden=[16]",
     "net.width=16",
 ]
@@ -215,7 +215,7 @@ def test_sigterm_saves_and_says_how_to_continue(tmp_path, capfd):
         *ONE,
         "--set",
         *TINY,
-        "train.one_shot.steps=100000",
+        "one_shot.train.steps=100000",
     ]
     pid = fork(lambda: os._exit(cli.main(command)))
     while not (tmp_path / "run" / "one_shot" / "checkpoints").exists():
@@ -268,15 +268,15 @@ def test_a_model_says_what_it_was_trained_with(run):
     chosen = experiment("debug")
     for learner in ("bc", "one_shot", "trials_only", "watch_try_learn"):
         stored = json.loads((run / learner / "model.json").read_text())["config"]
-        assert stored == json.loads(json.dumps(asdict(chosen.config(learner))))
+        assert stored == json.loads(json.dumps(asdict(chosen.methods[learner].config)))
         assert stored["sampling"]["frames"] == 4
         trained_with = load(run / learner).config.sampling
-        assert trained_with == chosen.config(learner).sampling
+        assert trained_with == chosen.methods[learner].config.sampling
 
 
 # ------------------------------------------------------------------------------------------------ two processes
 
-SLOW = [*TINY, "train.bc.steps=100000", "train.bc.checkpoint_every=0.1"]
+SLOW = [*TINY, "bc.train.steps=100000", "bc.train.checkpoint_every=0.1"]
 
 
 def two(folder: Path, settings: list[str]) -> list[str]:
@@ -380,7 +380,7 @@ def test_other_numbers_of_processes_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(("command", "sentence"), [
     (["demo", "--preset", "debgu"], "unknown experiment 'debgu'; did you mean 'debug'?"),
     (["demo", "--preset", "debug", "--set", "demos_per_tsk=3"], "did you mean 'demos_per_task'?"),
-    (["demo", "--preset", "debug", "--set", "train.bc.stesp=3"], "did you mean 'steps'?"),
+    (["demo", "--preset", "debug", "--set", "bc.train.stesp=3"], "did you mean 'steps'?"),
     (["demo", "--preset", "debug", "--set", "scenes=many"], 'scenes must be int, got "many"'),
     (["demo", "--preset", "debug", "--set", "net.hidden=64"], "must be a list of int, such as [1, 2], got 64"),
     (["demo", "--preset", "debug", "--set", "suite=tyo"], "unknown suite 'tyo'; did you mean 'toy'?"),
@@ -405,7 +405,7 @@ def test_a_mistake_gets_one_sentence_and_status_2(command, sentence, tmp_path, m
 
 def test_all_mistakes_in_the_settings_are_said_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    settings = ["demos_per_tsk=3", "scenes=many", "train.bc.steps=-1", "train.bc.batch_size=0", "net.width=0"]
+    settings = ["demos_per_tsk=3", "scenes=many", "bc.train.steps=-1", "bc.train.batch_size=0", "net.width=0"]
     assert cli.main(["demo", "--preset", "debug", "--set", *settings]) == 2
     error = capsys.readouterr().err
     for name in ("demos_per_task", "scenes must be int", "train.steps", "train.batch_size", "net.width"):
@@ -414,9 +414,9 @@ def test_all_mistakes_in_the_settings_are_said_at_once(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("setting", [
-    "suite=tyo", "tasks=1000", "eval_tasks=100", "scenes=3", "split=tset", "train.bc.learning_rate=-1.0",
-    "name=other", "demos=[-1,2]", "demos=[]", "frames=0", "train.bc.log_every=0", "net.width=100000000",
-    "seed=-1", "attempts=100000000", "net.layers=10000000", "train.bc.steps=10000000000", "elsewhere=2",
+    "suite=tyo", "tasks=1000", "eval_tasks=100", "scenes=3", "split=tset", "bc.train.learning_rate=-1.0",
+    "name=other", "demos=[-1,2]", "demos=[]", "frames=0", "bc.train.log_every=0", "net.width=100000000",
+    "seed=-1", "attempts=100000000", "net.layers=10000000", "bc.train.steps=10000000000", "elsewhere=2",
     "net.width=10", "net.frames=0", "net.mixtures=0", "net.code=7",
 ])  # fmt: skip
 def test_a_refused_option_leaves_nothing_behind(setting, tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from watchtrylearn.nn.blocks import spread_frames, take_frames
-from watchtrylearn.nn.task_net import _target_first
+from watchtrylearn.nn.views import _target_first
 from watchtrylearn.ops.interaction import acted_on, nearest_approach
 from watchtrylearn.ops.mixture import chunk_log_likelihood, pick_component
 from watchtrylearn.ops.random import generator

@@ -15,10 +15,9 @@ import standin
 import watchtrylearn as wtl
 from watchtrylearn import cli
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.experiments import Experiment
 from watchtrylearn.experiments import pretrained as shipped
+from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.learners import weights
-from watchtrylearn.system.config import from_json
 
 pytestmark = pytest.mark.sim
 FOLDER = weights.FOLDER
@@ -81,9 +80,9 @@ def test_the_weights_fit_the_suite_and_the_retrial_policy_was_trained_on_trials_
 
 def test_the_weights_say_what_they_were_trained_with(each):
     found = json.loads((each / "results.json").read_text())
-    chosen = from_json(Experiment, found["config"], "config")
+    chosen = read_experiment(found["config"], "config")
     for name in shipped.LEARNERS:
-        assert wtl.load(each / name).config == chosen.config(name)
+        assert wtl.load(each / name).config == chosen.methods[name].config
     if each in COMMITTED:
         assert wtl.load(each / "one_shot").config.sampling == wtl.Sampling((0.0, 3.0, 1.0), (1.0,), frames=16)
 

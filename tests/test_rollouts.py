@@ -15,9 +15,10 @@ from toy_learners import Copy, Straight
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import commands, make_suite
+from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.toy import SPEC, PointWorlds
 from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
+from watchtrylearn.worlds import commands
 
 SUITE = make_suite("toy")
 TASKS = SUITE.tasks("test")
@@ -137,11 +138,17 @@ def test_an_action_that_is_no_command_fails_its_attempt_alone(value, tmp_path, c
         store.append(episodes)  # nothing is refused
 
 
-def test_an_action_somewhat_beyond_the_bounds_is_cut_to_them_and_recorded_so():
-    (_, episode, _) = rollout(Sending(0.7), SUITE.worlds(TASKS[:3], SEEDS))
+def test_an_action_somewhat_beyond_the_bounds_is_recorded_as_meant_and_as_executed():
+    before, episode, after = rollout(Sending(0.7), SUITE.worlds(TASKS[:3], SEEDS))
     assert not episode.diverged
-    assert episode.action[1, 0] == 0.25
+    assert episode.action[1, 0] == np.float32(0.7)
+    assert episode.executed[1, 0] == 0.25
+    np.testing.assert_array_equal(np.delete(episode.action, 1, 0), np.delete(episode.executed, 1, 0))
     assert episode.problems(SPEC) == []
+    assert before.executed is after.executed is None  # nothing was cut
+    moved = np.diff(episode.observation[STATE][:, :2], axis=0)
+    sign = [TASKS[1]["sign"], 1]
+    np.testing.assert_allclose(moved, episode.executed[:-1] * sign, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["toy", *(pytest.param(n, marks=pytest.mark.sim) for n in ("reacher", "tabletop"))])
@@ -175,7 +182,7 @@ class Falling(PointWorlds):
     at = 3
 
     def step(self, actions):
-        if self.count == self.at:
+        if self.count.max() == self.at:
             raise RuntimeError("the table fell over")
         return super().step(actions)
 
@@ -241,7 +248,7 @@ class Point(gymnasium.Env):
         return {n: v[0] for n, v in self.inner.reset()[0].items()}, {}
 
     def step(self, action):
-        if self.inner.seeds == [2] and self.inner.count == 2:
+        if self.inner.seeds == [2] and self.inner.count[0] == 2:
             raise OSError("a cable came off")
         observation, reward, terminated, truncated, info = self.inner.step(action[None])
         first = {n: v[0] for n, v in observation.items()}
@@ -287,7 +294,7 @@ class Hanging(PointWorlds):
         self.asleep = asleep
 
     def step(self, actions):
-        if self.count == 3:
+        if self.count.max() == 3:
             begin = time.monotonic()
             while time.monotonic() < begin + 60:
                 time.sleep(60 if self.asleep else 0)

@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -25,9 +25,12 @@ from watchtrylearn.system.files import directory_lock
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.checkpoint import load_latest, load_model
-from watchtrylearn.training.fit import BAD_STEPS, TrainConfig, TrainSummary, fit, learning_rate
+from watchtrylearn.training.config import TrainConfig, learning_rate
+from watchtrylearn.training.fit import TrainSummary, fit
 from watchtrylearn.training.metrics import MetricLog, read_metrics
-from watchtrylearn.types import Batch, Channel, ContextBatch, EpisodeBatch, Spec, WtlError
+from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.training.state import BAD_STEPS
+from watchtrylearn.types import Batch, Channel, Context, ContextBatch, EpisodeBatch, Policy, Spec, WtlError
 
 SPEC = Spec(
     fps=10,
@@ -58,6 +61,12 @@ class Line(nn.Module):
             self.net = nn.Sequential(nn.Linear(2, config.width), nn.Tanh(), nn.Linear(config.width, 1))
         self.register_buffer("seen", torch.zeros(()))
 
+    def prepare(self, episodes: EpisodeBatch) -> None:
+        """Nothing."""
+
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
+        raise NotImplementedError
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         x = batch.query.observation["state"]
         x = x + self.config.noise * torch.randn_like(x)
@@ -68,7 +77,9 @@ class Line(nn.Module):
 
 def sample(rng: np.random.Generator) -> Batch:
     x = torch.from_numpy(rng.normal(size=(8, 5, 2)).astype(np.float32))
-    query = EpisodeBatch({"state": x}, x @ SLOPE, torch.zeros(8, 5), torch.zeros(8), torch.full((8,), 5))
+    query = EpisodeBatch(
+        {"state": x}, x @ SLOPE, torch.zeros(8, 5), torch.zeros(8), torch.full((8,), 5), torch.ones(8, dtype=torch.bool)
+    )
     none = query[:, None]
     return Batch(ContextBatch(none, none), query, torch.zeros(8, 1, dtype=torch.long))
 
@@ -80,9 +91,9 @@ def config(**changes: object) -> TrainConfig:
 
 def train(directory: Path, train_config: TrainConfig, **options: object) -> tuple[Line, TrainSummary]:
     learner = Line(options.pop("learner", LineConfig()))
-    options.setdefault("sample", sample)
+    source = FixedSource(options.pop("sample", sample))
     options.setdefault("data", {"demos": "0123"})
-    summary = fit(learner, config=train_config, directory=directory, progress=Display(quiet=True), **options)
+    summary = fit(learner, source, config=train_config, directory=directory, progress=Display(quiet=True), **options)
     return learner, summary
 
 
@@ -207,7 +218,7 @@ def test_a_tracker_has_the_same_numbers_each_step_once_although_training_crashed
         return sample(rng)
 
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(Line(LineConfig()), crash, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+        fit(Line(LineConfig()), FixedSource(crash), config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     train(tmp_path, config())
     assert tracker.rows == read_metrics(tmp_path)
     assert {tuple(o.items()) for o in tracker.begun} == {tuple(tracker.begun[0].items())}  # one run, resumed
@@ -335,7 +346,7 @@ def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
 
     learner = Line(LineConfig())
     with pytest.raises(WtlError, match=r"refusing to write .*: seen holds numbers that are not finite"):
-        fit(learner, breaks, config(), tmp_path, {}, Display(quiet=True))
+        fit(learner, FixedSource(breaks), config(), tmp_path, {}, Display(quiet=True))
     assert not (tmp_path / "model.json").exists()
 
 
@@ -464,7 +475,7 @@ def test_the_first_weights_are_those_of_the_first_start(tmp_path: Path) -> None:
         train(tmp_path, config(), should_stop=lambda: True)
     learner = Line(LineConfig())
     nn.init.zeros_(learner.net[0].weight)
-    fit(learner, sample, config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
+    fit(learner, FixedSource(sample), config(), tmp_path, {"demos": "0123"}, Display(quiet=True))
     assert equal(learner, train(tmp_path / "calm", config())[0])
 
 

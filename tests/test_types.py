@@ -25,7 +25,11 @@ REFUSED = [
     ("wtl.Context(trials=demo)", "a context's trials are a list of episodes, not one episode"),
     ("wtl.Context(demos=[1, 2])", "a context's demos are a list of episodes, not [1, 2]"),
     ("wtl.Context(demos=iter([demo]))", "a context's demos are a list of episodes, not <list_iterator"),
-    ("learner.adapt(demo)", "a learner adapts to a context, not to an episode: adapt(Context(demos=[episode]))"),
+    (
+        "learner.adapt(wtl.Context(demos=[demo]))",
+        "a learner adapts to a list of contexts, one per world, not to one context: adapt([context])",
+    ),
+    ("learner.adapt(demo)", "a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])"),
     ("learner.explore([demo])", "a learner adapts to contexts, not to <demo of 'reference-test-000' in scene 3"),
     ("dataclasses.replace(demo, success='no')", "an episode's success is True or False, not 'no'"),
     ("dataclasses.replace(demo, terminated=1)", "an episode's terminated is True or False, not 1"),
@@ -66,7 +70,8 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(number, answers):
 def test_records_of_before_the_difference_was_noted_still_read():
     episodes = [make_episode(n) for n in range(4)]
     header = Header("test", SPEC)
-    table = episodes_table(records_of(episodes, 0, (0, 0)), episodes, data_columns(episodes, header, (0, 0), [0] * 4))
+    columns = data_columns(episodes, header, (0, 0), [0] * 4)
+    table = episodes_table(records_of(episodes, 0, (0, 0)), episodes, columns)
     assert [r.terminated for r in read_records(encode(table), 0, Path("new"))] == [e.terminated for e in episodes]
     old = read_records(encode(table.drop_columns("terminated")), 0, Path("old"))
     assert [r.terminated for r in old] == [False] * 4

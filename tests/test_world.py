@@ -13,7 +13,7 @@ mujoco = pytest.importorskip("mujoco")
 from watchtrylearn.data.batches import stack  # noqa: E402
 from watchtrylearn.learners import make_learner  # noqa: E402
 from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig  # noqa: E402
-from watchtrylearn.nn.task_net import NetConfig  # noqa: E402
+from watchtrylearn.nn.target_net import NetConfig  # noqa: E402
 from watchtrylearn.protocol import Scene, evaluate  # noqa: E402
 from watchtrylearn.reporting import results  # noqa: E402
 from watchtrylearn.rollouts import rollout  # noqa: E402
@@ -211,7 +211,7 @@ def test_the_wrong_number_of_anything_is_refused() -> None:
     worlds = SUITE.worlds(TASKS, SEEDS)
     with pytest.raises(WtlError, match=r"reset\(\) before step"):
         worlds.step(np.zeros((8, 7)))
-    with pytest.raises(WtlError, match="initial_state has shape"):
+    with pytest.raises(WtlError, match="world 0 is to begin at has 3 numbers; in these worlds a scene's start has 186"):
         worlds.reset(options={"initial_state": np.zeros((8, 3))})
     with pytest.raises(WtlError, match="at least one task"):
         SUITE.worlds([], [])

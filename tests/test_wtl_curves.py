@@ -14,7 +14,7 @@ from watchtrylearn.experiments import wtl_curves
 from watchtrylearn.suites import make_suite
 
 pytestmark = pytest.mark.sim
-SMALL = [s for s in TINY if not s.startswith(("tasks=", "train.bc", "train.contextual", "train.trials_only"))]
+SMALL = [s for s in TINY if not s.startswith(("tasks=", "bc.", "contextual.", "trials_only."))]
 
 
 def test_every_amount_of_data_has_its_rows(tmp_path, monkeypatch):

@@ -17,18 +17,18 @@ pytestmark = pytest.mark.sim
 TINY = [
     "tasks=8",
     "demos_per_task=2",
-    "trials_per_demo=1",
-    "blind_trials_per_demo=1",
+    "one_shot.tries=1",
+    "bc.tries=1",
     "scenes=8",
     "eval_tasks=4",
     "attempts=2",
     "net.width=16",
     "net.hidden=[32]",
-    "train.bc.steps=2",
-    "train.contextual.steps=2",
-    "train.one_shot.steps=2",
-    "train.trials_only.steps=2",
-    "train.watch_try_learn.steps=2",
+    "bc.train.steps=2",
+    "contextual.train.steps=2",
+    "one_shot.train.steps=2",
+    "trials_only.train.steps=2",
+    "watch_try_learn.train.steps=2",
 ]
 
 

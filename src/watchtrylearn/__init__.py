@@ -7,8 +7,8 @@ task = suite.tasks("test")[1]
 demo = suite.demonstrate(task, seed=0)
 learner = wtl.load(wtl.pretrained("wtl-state") / "watch_try_learn")
 context = wtl.Context(demos=[demo])
-trial = wtl.rollout(learner.adapt(context), suite.worlds([task], seeds=[1]))[0]
-retrial = wtl.rollout(learner.adapt(context.with_trial(trial)), suite.worlds([task], seeds=[1]))[0]
+trial = wtl.rollout(learner.adapt([context]), suite.worlds([task], seeds=[1]))[0]
+retrial = wtl.rollout(learner.adapt([context.with_trial(trial)]), suite.worlds([task], seeds=[1]))[0]
 """
 
 from importlib import import_module
@@ -19,7 +19,9 @@ from gymnasium import register, registry
 
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
+    from watchtrylearn.data.frames import load_memory
     from watchtrylearn.data.lerobot import read_lerobot
+    from watchtrylearn.data.memory import EpisodeMemory
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
     from watchtrylearn.data.store import EpisodeStore
     from watchtrylearn.learners import learner_names, load, make_learner
@@ -29,11 +31,13 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.trials_only import TrialsOnlyConfig
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
     from watchtrylearn.learners.weights import pretrained
-    from watchtrylearn.nn.task_net import NetConfig
+    from watchtrylearn.nn.target_net import NetConfig
     from watchtrylearn.protocol import Attempt, Scene, evaluate
-    from watchtrylearn.rollouts import rollout
+    from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
-    from watchtrylearn.training.fit import TrainConfig, fit
+    from watchtrylearn.training.config import TrainConfig
+    from watchtrylearn.training.fit import fit
+    from watchtrylearn.training.sources import FixedSource, OnPolicySource, ReplaySource
     from watchtrylearn.types import (
         Channel,
         Context,
@@ -50,6 +54,8 @@ _HOME = {
     "collate": "data.batches",
     "gather": "data.batches",
     "stack": "data.batches",
+    "load_memory": "data.frames",
+    "EpisodeMemory": "data.memory",
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
     "Sampling": "data.sampling",
@@ -63,16 +69,20 @@ _HOME = {
     "OneShotConfig": "learners.one_shot",
     "TrialsOnlyConfig": "learners.trials_only",
     "WatchTryLearnConfig": "learners.watch_try_learn",
-    "NetConfig": "nn.task_net",
+    "NetConfig": "nn.target_net",
     "Attempt": "protocol",
     "Scene": "protocol",
     "evaluate": "protocol",
     "rollout": "rollouts",
+    "states": "rollouts",
     "Suite": "suites",
     "make_suite": "suites",
     "suite_names": "suites",
-    "TrainConfig": "training.fit",
+    "TrainConfig": "training.config",
     "fit": "training.fit",
+    "FixedSource": "training.sources",
+    "OnPolicySource": "training.sources",
+    "ReplaySource": "training.sources",
     "Channel": "types",
     "Context": "types",
     "Episode": "types",
@@ -98,11 +108,12 @@ if (
 
 __version__ = version("watchtrylearn")
 __all__ = [
-    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeStore", "EpisodeTable",
-    "Learner", "NetConfig", "Observation", "OneShotConfig", "PairIndex", "Policy", "Sampling", "Scene", "Spec",
-    "Suite", "Task", "TrainConfig", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate",
-    "evaluate", "fit", "gather", "learner_names", "load", "make_learner", "make_suite", "pretrained",
-    "read_lerobot", "rollout", "stack", "suite_names",
+    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory", "EpisodeStore",
+    "EpisodeTable", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource", "OneShotConfig",
+    "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
+    "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
+    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack",
+    "states", "suite_names",
 ]  # fmt: skip
 
 

@@ -9,19 +9,17 @@ like that because nobody reads the output any more.
 
 from __future__ import annotations
 
-import inspect
-import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import tyro
 
-from watchtrylearn.errors import WtlError, suggestion
+from watchtrylearn.errors import WtlError
+from watchtrylearn.system.arguments import refuse_unknown, with_default
+from watchtrylearn.system.ending import CLOSED_PIPE as CLOSED_PIPE
+from watchtrylearn.system.ending import exit_status
 
 # Nothing heavy is imported before a verb runs: help is instant.
 
@@ -32,12 +30,19 @@ Out = Annotated[Path, tyro.conf.arg(help="The run directory.")]
 Preset = Annotated[str | None, tyro.conf.arg(help="Experiment to begin; see `wtl list`.")]
 Settings = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="set", help="Change options of the experiment, e.g. demos_per_task=4 train.bc.steps=100."),
+    tyro.conf.arg(name="set", help="Change options of the experiment, e.g. demos_per_task=4 one_shot.train.steps=100."),
 ]
+Suite = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="MODULE:FUNCTION", help="A suite of your own: the function that makes it, in a module or a file.py."
+    ),
+]
+Device = Annotated[str, tyro.conf.arg(help="Where networks are trained and act: cpu or cuda.")]
 SkipBad = Annotated[bool, tyro.conf.arg(help="Leave out damaged episode files (each is named) instead of stopping.")]
 Learner = Annotated[
     tyro.conf.Positional[str],
-    tyro.conf.arg(metavar="LEARNER", help="bc, contextual, one_shot, trials_only or watch_try_learn."),
+    tyro.conf.arg(metavar="LEARNER", help="A method of the experiment, or any learner of `wtl list`."),
 ]
 Dataset = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH", help="The dataset's folder.")]
 AnyDataset = Annotated[
@@ -47,13 +52,11 @@ AnyDataset = Annotated[
 Processes = Annotated[
     int | None,
     tyro.conf.arg(
-        help="2: methods that watch and methods that do not are trained side by side; 1: one after the other, with the "
+        help="2: methods that need nothing of each other are trained side by side; 1: one after the other, with the "
         "same results. 2 unless there is but one processor core."
     ),
 ]
 DEMO = Path("runs/demo")
-TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
-CLOSED_PIPE = 141  # the exit status of who writes where nobody reads: 128 + SIGPIPE
 OWN = "own_data.json"  # in a run directory: it is one on recordings from elsewhere
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
@@ -62,16 +65,16 @@ PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 def demo(
     out: Annotated[Path | None, tyro.conf.arg(help="The run directory; runs/PRESET unless given.")] = None,
     preset: Annotated[str, tyro.conf.arg(help="Experiment to run.")] = "demo",
-    settings: Settings = (), skip_bad: SkipBad = False,
+    suite: Suite = None, settings: Settings = (), skip_bad: SkipBad = False,
     pretrained: Annotated[
         str | None,
         tyro.conf.arg(
             metavar="[NAME]", help=f"Train nothing: new tasks for the weights NAME ({PRETRAINED} unless given)."
         ),
     ] = None,
-    processes: Processes = None,
+    processes: Processes = None, device: Device = "cpu",
 ) -> None:  # fmt: skip
-    """Watch, try, learn, from nothing to a report: record, train, try, learn, evaluate, report.
+    """Watch, try, learn, from nothing to a report: record, train, try, train, evaluate, report.
 
     Prints the table of methods and writes results.json and report.html into the run directory (runs/PRESET unless
     told otherwise). Takes about six minutes on two processor cores; stop it at any time, the same command continues.
@@ -81,25 +84,28 @@ def demo(
         from watchtrylearn.experiments import pretrained as shipped
         from watchtrylearn.system.progress import Display
 
-        if settings or skip_bad or preset != "demo":
-            raise WtlError("--pretrained goes without --preset, --set and --skip-bad: weights bring their experiment")
-        return shipped.demo(pretrained, out, Display())
+        if settings or skip_bad or suite or preset != "demo":
+            raise WtlError(
+                "--pretrained goes without --preset, --set and --skip-bad, nor --suite: weights bring their experiment"
+            )
+        return shipped.demo(pretrained, out, Display(), device)
     from watchtrylearn.experiments import main_job
+    from watchtrylearn.experiments.beside import how_many
 
-    with _opened(out or Path("runs") / preset, preset, settings, skip_bad) as run:
-        main_job.everything(run, _processes(processes))
+    with _opened(out or Path("runs") / preset, preset, settings, suite, skip_bad, device) as run:
+        main_job.everything(run, how_many(processes))
 
 
 @app.command
-def record(out: Out = DEMO, preset: Preset = None, settings: Settings = ()) -> None:
-    """Watch: record demonstrations of the training tasks with the suite's scripted demonstrator.
+def record(out: Out = DEMO, preset: Preset = None, suite: Suite = None, settings: Settings = ()) -> None:
+    """Record demonstrations of the training tasks with the suite's scripted demonstrator.
 
     Only successful demonstrations are stored (RUN/demos, a LeRobot v3.0 dataset); failures are counted.
     """
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, preset, settings) as run:
-        main_job.watch(run)
+    with _opened(out, preset, settings, suite) as run:
+        main_job.record(run)
 
 
 @app.command
@@ -116,7 +122,9 @@ def train(
         tuple[str, ...],
         tyro.conf.arg(name="set", help="With --data: options, e.g. every=3 train.steps=500; see docs/your-data.md."),
     ] = (),
+    suite: Suite = None,
     skip_bad: SkipBad = False,
+    device: Device = "cpu",
 ) -> None:
     """Train a learner from the run's demonstrations and trials, or with --data from recordings of your own.
 
@@ -125,28 +133,30 @@ def train(
     """
     folder = out or (Path("runs") / Path(data[0]).name if data else DEMO)
     if data or (folder / OWN).exists():
-        return _on_own_data(folder, learner, data, settings, skip_bad)
+        return _on_own_data(folder, device, learner, data, settings, skip_bad)
     if settings:
         raise WtlError("--set needs --data here; the settings of an experiment are given when it begins")
     from watchtrylearn.experiments import main_job
 
-    with _opened(folder, None, (), skip_bad) as run:
-        main_job.learn(run, learner)
+    with _opened(folder, None, (), suite, skip_bad, device) as run:
+        main_job.train(run, learner)
 
 
 @app.command(name="try")
 def try_(
     out: Out = DEMO,
     policy: Annotated[
-        str, tyro.conf.arg(help="Trial policy: one_shot, or bc for trials without watching.")
-    ] = "one_shot",
+        str | None, tyro.conf.arg(help="The method that tries; the experiment's first that does, unless given.")
+    ] = None,
+    suite: Suite = None,
     skip_bad: SkipBad = False,
+    device: Device = "cpu",
 ) -> None:
-    """Try: run the trial policy on the training tasks in batch and store its trials with their outcomes."""
+    """Run the trial policy on the training tasks in batch and store its trials with their outcomes."""
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None, (), skip_bad) as run:
-        main_job.attempt(run, policy)
+    with _opened(out, None, (), suite, skip_bad, device) as run:
+        main_job.try_(run, policy)
 
 
 @app.command
@@ -160,6 +170,8 @@ def evaluate(
     against: Annotated[
         Path | None, tyro.conf.arg(help="Another evaluated run: compare each method with its own, scene by scene.")
     ] = None,
+    suite: Suite = None,
+    device: Device = "cpu",
 ) -> None:
     """Evaluate every trained learner on held-out tasks, all on the same scenes; print the table.
 
@@ -174,27 +186,27 @@ def evaluate(
 
         if against is not None:
             raise WtlError("--pretrained and --against exclude each other")
-        return shipped.evaluate(pretrained, out, Display())
+        return shipped.evaluate(pretrained, out, Display(), device)
     from watchtrylearn.experiments import main_job
 
     folder = out or DEMO
     if against is None and (folder / OWN).exists():
-        return _on_own_data(folder)
+        return _on_own_data(folder, device)
     if against is not None and against.resolve() == folder.resolve():
         raise WtlError(f"--against {against} is the run itself")
-    with _opened(folder, None) as run:
+    with _opened(folder, None, (), suite, device=device) as run:
         if against is None:
             return main_job.assess(run)
-        with _opened(against, None) as other:
+        with _opened(against, None, (), suite) as other:
             main_job.compare(run, other)
 
 
 @app.command
-def report(out: Out = DEMO) -> None:
+def report(out: Out = DEMO, suite: Suite = None) -> None:
     """Write RUN/report.html: the table, the plots, and clips of demonstration, trial and retrial."""
     from watchtrylearn.experiments import main_job
 
-    with _opened(out, None) as run:
+    with _opened(out, None, (), suite) as run:
         main_job.show(run)
 
 
@@ -210,6 +222,7 @@ def reproduce(
         Path | None, tyro.conf.arg(help="Folder for NAME.json; benchmarks/results unless settings were changed.")
     ] = None,
     processes: Processes = None,
+    device: Device = "cpu",
 ) -> None:
     """Reproduce a table of the papers: all methods, all seeds; print it, and when all is done write RESULTS/NAME.json.
 
@@ -217,26 +230,9 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
-    from watchtrylearn.system.progress import Display
+    from watchtrylearn.experiments import reproduction
 
-    tables = {
-        "wtl-state": wtl_state.reproduce,
-        "wtl-curves": wtl_curves.reproduce,
-        "wtl-reacher": wtl_reacher.reproduce,
-        "debug": wtl_state.reproduce,
-    }
-    if name not in tables:
-        raise WtlError(f"cannot reproduce {name!r}; {suggestion(name, tables)}")
-    display = Display()
-    chosen = experiment(name, settings)
-    if chosen.seed:
-        raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
-    folder = out or Path("runs") / name
-    for document in tables[name](chosen, folder, display, _processes(processes)):
-        main_job.publish(document, folder / "results.json", display)
-    if results or not (settings or name == "debug"):
-        main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
+    reproduction.reproduce(name, settings, out, results, processes, device)
 
 
 @app.command(name="list")
@@ -318,18 +314,15 @@ NEEDED = {
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
-def _processes(wanted: int | None) -> int:
-    """How many processes to use."""
-    if wanted is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(2, cores)
-    if wanted not in (1, 2):
-        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
-    return wanted
-
-
-def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_bad: bool = False) -> Any:
-    """The run in ``out``: begun from ``preset`` with ``settings``, or continued."""
+def _opened(
+    out: Path,
+    preset: str | None,
+    settings: tuple[str, ...] = (),
+    suite: str | None = None,
+    skip_bad: bool = False,
+    device: str = "cpu",
+) -> Any:
+    """The run in ``out``: begun from ``preset`` with ``settings`` in ``suite``, or continued."""
     from watchtrylearn.experiments import experiment
     from watchtrylearn.experiments.run import open_run
     from watchtrylearn.system.progress import Display
@@ -338,12 +331,13 @@ def _opened(out: Path, preset: str | None, settings: tuple[str, ...] = (), skip_
         raise WtlError(f"{out} is a run on recordings from elsewhere, without a simulator; it knows train and evaluate")
     if settings and preset is None:
         raise WtlError("--set needs --preset: it changes the experiment that --preset names")
-    chosen = None if preset is None else experiment(preset, settings)
-    return open_run(out, chosen, Display(), skip_bad)
+    chosen = None if preset is None else experiment(preset, settings, suite)
+    return open_run(out, chosen, Display(), suite=suite, skip_bad=skip_bad, device=device)
 
 
 def _on_own_data(
     out: Path,
+    device: str,
     learner: str | None = None,
     data: tuple[str, ...] = (),
     settings: tuple[str, ...] = (),
@@ -351,14 +345,14 @@ def _on_own_data(
 ) -> None:
     """Trains ``learner``, if one is given, on recordings from elsewhere; then evaluates what is trained in ``out``."""
     from watchtrylearn.experiments import own_data
-    from watchtrylearn.learners import config_class
+    from watchtrylearn.learners import learner_entry
     from watchtrylearn.system.config import override
     from watchtrylearn.system.progress import Display
 
     if learner is not None:
-        config_class(learner)  # refuses an unknown name
+        learner_entry(learner)  # refuses an unknown name
     chosen = override(own_data.OwnData(), settings, "training on own data") if settings else None
-    with own_data.open_run(out, data, chosen, Display(), skip) as run:
+    with own_data.open_run(out, data, chosen, Display(), skip_bad=skip, device=device) as run:
         if learner is not None:
             own_data.train(run, learner)
         own_data.assess(run)
@@ -366,112 +360,40 @@ def _on_own_data(
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; a problem the user can act on becomes one sentence and exit status 2."""
-    arguments = _named(sys.argv[1:] if argv is None else argv)
+    arguments = with_default(sys.argv[1:] if argv is None else argv, "demo", "--pretrained", PRETRAINED)
+    return exit_status("wtl", lambda: _obey(arguments))
+
+
+def _obey(arguments: Sequence[str]) -> None:
     if arguments == ["--version"]:
         from watchtrylearn import __version__
 
         print(f"wtl {__version__}")
-        return 0
-    previous = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        if arguments[:1] == ["--completion"]:
-            print(_completion(arguments[1:]), end="")
-        elif arguments[:1] == ["data"] and len(arguments) > 1:
-            _refuse_unknown(arguments[1:], DATA_VERBS, "wtl data")
-            data_app.cli(prog="wtl data", args=arguments[1:])
-        else:
-            _refuse_unknown(arguments, VERBS, "wtl")
-            app.cli(prog="wtl", description=__doc__, args=arguments)
-        sys.stdout.flush()
-    except WtlError as error:
-        return _tell(str(error), int(getattr(error, "exit_status", 2)))
-    except (KeyboardInterrupt, _Terminated) as stop:
-        status = 143 if isinstance(stop, _Terminated) else 130
-        return _tell("stopped; what was finished is saved, and the same command continues", status)
-    except BrokenPipeError:  # whoever read the answer has seen enough
-        _hush(sys.stdout)
-        return CLOSED_PIPE
-    except OSError as error:  # no permission, a name too long, a disk that fails: where no reader or writer names it
-        return _tell(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    return 0
-
-
-def _tell(sentence: str, status: int) -> int:
-    """Say it on stderr and return the exit status; if nobody reads stderr any more, say it on the terminal."""
-    try:
-        print(f"wtl: {sentence}", file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        _hush(sys.stderr)
-        with suppress(OSError), open("/dev/tty", "w") as terminal:
-            print(f"wtl: the output was closed: {sentence}", file=terminal)
-        return CLOSED_PIPE
-    return status
-
-
-def _hush(stream: TextIO) -> None:
-    """Send what is left of a closed stream nowhere, or Python would complain of it at its end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    elif arguments[:1] == ["--completion"]:
+        print(_completion(arguments[1:]), end="")
+    elif arguments[:1] == ["data"] and len(arguments) > 1:
+        refuse_unknown(arguments[1:], DATA_VERBS, "wtl data", NEEDED)
+        data_app.cli(prog="wtl data", args=arguments[1:])
+    else:
+        refuse_unknown(arguments, VERBS, "wtl", NEEDED)
+        app.cli(prog="wtl", description=__doc__, args=arguments)
 
 
 def _completion(arguments: Sequence[str]) -> str:
     """The completion script of the shell that ``arguments`` name."""
     from watchtrylearn.experiments import EXPERIMENTS
-    from watchtrylearn.experiments.steps import EXPLORERS
+    from watchtrylearn.experiments.reproduction import TABLES
+    from watchtrylearn.experiments.run import DEVICES
     from watchtrylearn.learners import learner_names
     from watchtrylearn.system.completion import SHELLS, script
 
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         raise WtlError(f"--completion needs a shell: {' or '.join(SHELLS)}")
-    names = [entry.name for entry in EXPERIMENTS]
     words = {
-        "learner": learner_names(), "name": TABLES, "policy": list(EXPLORERS), "preset": names,
-        "pretrained": [PRETRAINED], "settings": [],
+        "learner": learner_names(), "name": list(TABLES), "policy": EXPERIMENTS[0].explorers,
+        "preset": [entry.name for entry in EXPERIMENTS], "pretrained": [PRETRAINED], "settings": [], "device": DEVICES,
     }  # fmt: skip
     return script(arguments[0], VERBS, {"data": DATA_VERBS}, words)
-
-
-class _Terminated(BaseException):
-    """SIGTERM where no step is listening for it (steps that have something to save do)."""
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
-
-
-def _named(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with its name after a bare ``--pretrained`` of ``wtl demo``."""
-    found = list(arguments)
-    if found[:1] == ["demo"] and "--pretrained" in found:
-        after = found.index("--pretrained") + 1
-        if after == len(found) or found[after].startswith("-"):
-            found.insert(after, PRETRAINED)
-    return found
-
-
-def _refuse_unknown(arguments: Sequence[str], verbs: Mapping[str, Callable[..., None]], program: str) -> None:
-    """Names the nearest right verb or option for one that does not exist, in one sentence."""
-    if not arguments or arguments[0].startswith("-"):
-        return
-    verb = arguments[0]
-    if verb not in verbs:
-        known = [*verbs, *(["--version"] if program == "wtl" else [])]
-        raise WtlError(f"{program} has no verb {verb!r}; {suggestion(verb, known)} (see {program} --help)")
-    parameters = inspect.signature(verbs[verb]).parameters
-    needed = [name.upper() for name, p in parameters.items() if p.default is inspect.Parameter.empty]
-    if needed and not arguments[1:]:
-        raise WtlError(f"{program} {verb} needs {needed[0]} (see {program} {verb} --help)")
-    names = [name.replace("settings", "set").replace("_", "-") for name in parameters]
-    negated = [f"--no-{name}" for name in names]  # of switches; never suggested, since most do not exist
-    known = ["--help", *(f"--{name}" for name in names)]
-    for argument, following in zip(arguments[1:], [*arguments[2:], "--"], strict=False):
-        if argument in NEEDED and following.startswith("--"):
-            raise WtlError(f"{argument} needs {NEEDED[argument]}")
-        option = argument.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and option not in [*known, *negated]:
-            raise WtlError(f"{program} {verb} has no option {option!r}; {suggestion(option, known)}")
 
 
 if __name__ == "__main__":

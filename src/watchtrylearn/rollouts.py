@@ -7,31 +7,38 @@ training data. A logged warning names it and says why, and so do its terms.
 
 from __future__ import annotations
 
-import contextvars
-import ctypes
-import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.utils import create_zero_array
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites import commands
-from watchtrylearn.types import Episode, Kind, Observation, Policy, Spec, Task, WtlError
+from watchtrylearn.recorder import Recorder
+from watchtrylearn.system.watchdog import watched
+from watchtrylearn.types import Episode, Kind, Observation, Policy, WtlError
+from watchtrylearn.worlds import States, commands, full_states, identity, require_resumable, start_states
 
 STEP_TIMEOUT = 60.0  # seconds that a policy's action, or a step of the worlds, may take
-WILD = 1e6  # an action farther outside its bounds than this many times their width is no command but a breakdown
 RAISED, HUNG, BAD_ACTION = "raised", "hung", "bad_action"  # the terms of attempts that broke down
 
-log = logging.getLogger(__name__)
+
+@runtime_checkable
+class Disturbance(Protocol):
+    """What comes between the command that is meant and the one that reaches the robot (noise, a fault, a person)."""
+
+    def __call__(
+        self, step: int, action: Float32[np.ndarray, "world act"], rngs: Sequence[np.random.Generator]
+    ) -> Float[np.ndarray, "world act"]:
+        """What is executed instead of ``action`` (which lies within its bounds) in control step ``step``, from 0.
+
+        It is cut to the bounds. World ``i`` draws from ``rngs[i]``.
+        """
 
 
 def rollout(
@@ -41,21 +48,28 @@ def rollout(
     attempt: int = 0,
     run_seed: int = 0,
     kind: Kind = "trial",
+    start: States | None = None,
+    disturbance: Disturbance | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
     on_step: Callable[[int], None] | None = None,
     step_timeout: float | None = STEP_TIMEOUT,
 ) -> list[Episode]:
     """One attempt of ``policy`` in every world, as episodes.
 
-    Actions beyond the spec's bounds are cut to them, and recorded so. An action that is not finite, or absurdly far
-    outside (``WILD``), ends the attempt in its world, which gets its last sound action again from then on. Where the
-    worlds or the policy raise an exception or hang, all attempts still running end; in a ``SyncVectorEnv`` only the
-    attempt in the world that raised.
+    What the policy commands is recorded as ``action``; what reaches the robot, cut to the spec's bounds and disturbed,
+    as ``executed`` where it differs. An action that is not finite, or absurdly far outside (``recorder.WILD``), ends
+    the attempt in its world, which gets its last sound command again from then on. Where the worlds or the policy raise
+    an exception or hang, all attempts still running end; in a ``SyncVectorEnv`` only that in the world that raised.
 
     Args:
         policy: acts in all worlds at once.
         worlds: from ``suite.worlds(tasks, seeds)``; carries ``tasks``, ``seeds`` and ``episode_spec``.
         attempt: which attempt at the scene this is. World ``i``'s randomness depends on
             (run_seed, task, scene seed, attempt) alone, not on the other worlds or their order.
+        start: the state at which each world begins, None for its scene's start: an ``Episode.initial_state``, or what
+            ``states`` finds at any step of an episode. The steps before it count towards the horizon.
+        disturbance: what happens to commands on their way. It has random numbers of its own.
+        rngs: one generator per world, from which the policy and then the disturbance draw, instead of the above.
         on_step: called after every control step with the number of worlds still running.
         step_timeout: seconds after which a call of the policy or the worlds counts as hung. To notice that, the
             attempts run in a thread of their own, which is left behind if it hangs. None: they run in the calling
@@ -65,33 +79,90 @@ def rollout(
         One episode per world. An attempt that broke down is kept, marked ``diverged``, and counts as a failure.
 
     Raises:
-        WtlError: policy and worlds do not fit, actions are no real numbers or too few, or a ``reset`` hangs.
+        WtlError: policy and worlds do not fit, actions are no real numbers or too few, a disturbance gives no usable
+            commands, worlds cannot begin where told, or a ``reset`` hangs.
     """
-    tasks, seeds, spec = worlds_identity(worlds)
+    tasks, seeds, spec = identity(worlds)
     found = getattr(policy, "spec", spec).differences(spec)
     if found:
         raise WtlError(f"the policy was made for other dimensions than these worlds: {'; '.join(found)}")
-    rngs = [generator("attempt", run_seed, t.name, s, attempt) for t, s in zip(tasks, seeds, strict=True)]
-    record = _Recorder(tasks, seeds, spec, getattr(worlds, "worst_reward", 0.0))
+
+    def stream(name: str) -> Sequence[np.random.Generator]:
+        if rngs is not None:
+            return rngs
+        return [generator(name, run_seed, t.name, s, attempt) for t, s in zip(tasks, seeds, strict=True)]
+
+    streams = stream("attempt"), stream("disturbance") if disturbance is not None else ()
+    begins = None if start is None else start_states(start, len(tasks))
+    record = Recorder(tasks, seeds, spec, getattr(worlds, "worst_reward", 0.0))
     with _guarded(worlds) as guards:
-        run = _Run(policy, worlds, record, guards, on_step)
+        run = _Run(policy, worlds, record, guards, streams, begins, disturbance, on_step)
         if step_timeout is None:
-            run.go(rngs)
+            run.go()
         else:
-            _watch(run, rngs, step_timeout)
+            why = f"did not return within {step_timeout:g} s"
+            watched(run.go, lambda: run.calling, step_timeout, lambda call: run.hang(call, why), run.abandon)
     return record.episodes(kind)
 
 
-def worlds_identity(worlds: VectorEnv) -> tuple[Sequence[Task], Sequence[int], Spec]:
-    """The tasks, scene seeds and spec that a suite attached to its worlds."""
-    missing = [name for name in ("tasks", "seeds", "episode_spec") if not hasattr(worlds, name)]
-    if missing:
-        raise WtlError(
-            f"the worlds lack the attribute {missing[0]!r}: make them with suite.worlds(tasks, seeds), and in your own "
-            "suite set worlds.tasks, worlds.seeds and worlds.episode_spec"
-        )
-    carried: Any = worlds
-    return carried.tasks, carried.seeds, carried.episode_spec
+# ------------------------------------------------------------------------------------------------- replaying
+
+
+def replayed(worlds: VectorEnv, episodes: Sequence[Episode]) -> Iterator[tuple[Observation, Mapping[str, Any]]]:
+    """Episodes again, from their initial states, with what reached the robots.
+
+    Yields the observations and infos of all worlds before the first action, then after every step of the longest.
+
+    Worlds whose episode is over get its last action again. ``WtlError`` if an episode has no simulator state, or is not
+    of the task and scene of its world.
+    """
+    tasks, seeds, _ = identity(worlds)
+    if len(episodes) != len(tasks):
+        raise WtlError(f"{len(tasks)} worlds replay as many episodes, got {len(episodes)}")
+    for i, (episode, task, seed) in enumerate(zip(episodes, tasks, seeds, strict=True)):
+        if (episode.task, episode.seed) != (task, seed):
+            raise WtlError(
+                f"episode {i} is of task {episode.task.name} in scene {episode.seed}, "
+                f"its world of {task.name} in scene {seed}"
+            )
+        if not episode.initial_state.size:
+            raise WtlError(f"episode {i} ({episode.task.name}) holds no simulator state to replay it from")
+    sent = [e.action if e.executed is None else e.executed for e in episodes]
+    with _guarded(worlds):
+        yield worlds.reset(options={"initial_state": [e.initial_state for e in episodes]})
+        for step in range(max(map(len, episodes))):
+            actions = np.stack([each[min(step, len(each) - 1)] for each in sent])
+            observation, _, _, _, info = worlds.step(actions)
+            yield observation, info
+
+
+def states(worlds: VectorEnv, episodes: Sequence[Episode], steps: Sequence[int]) -> list[Float64[np.ndarray, "_"]]:
+    """The full states in which episode ``i`` was before its action ``steps[i]``: where ``rollout`` may start again.
+
+    Found by replaying. Raises ``WtlError`` for a step that an episode does not have, where a replay does not show
+    exactly what was seen, or where the worlds cannot tell their states.
+    """
+    if len(steps) != len(episodes):
+        raise WtlError(f"{len(episodes)} episodes need as many steps, got {len(steps)}")
+    for i, (episode, step) in enumerate(zip(episodes, steps, strict=True)):
+        if not 0 <= step < len(episode):
+            raise WtlError(f"episode {i} ({episode.task.name}) has steps 0 to {len(episode) - 1}, not {step}")
+    found: list[Any] = [None] * len(episodes)
+    for now, (observation, _) in enumerate(replayed(worlds, episodes)):
+        wanted = [i for i, step in enumerate(steps) if step == now]
+        if wanted:
+            here = full_states(worlds)
+        for i in wanted:
+            for name, values in episodes[i].observation.items():
+                if not np.array_equal(values[now], np.asarray(observation[name][i], values.dtype)):
+                    raise WtlError(
+                        f"episode {i} ({episodes[i].task.name} in scene {episodes[i].seed}) does not replay exactly: "
+                        f"{name} differs at step {now}; was it recorded by other worlds than these?"
+                    )
+            found[i] = here[i]
+        if now == max(steps):
+            break
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- the loop
@@ -108,24 +179,28 @@ class _Run:
         self,
         policy: Policy,
         worlds: VectorEnv,
-        record: _Recorder,
+        record: Recorder,
         guards: Sequence[_Guard],
+        streams: Sequence[Sequence[np.random.Generator]],
+        start: Sequence[np.ndarray | None] | None,
+        disturbance: Disturbance | None,
         on_step: Callable[[int], None] | None,
     ) -> None:
         self.policy, self.worlds, self.record, self.guards, self.on_step = policy, worlds, record, guards, on_step
+        (self.rngs, self.disturbed_by), self.start, self.disturbance = streams, start, disturbance
         self.calling: tuple[int, str] | None = None
         self.lock = threading.Lock()
         self.abandoned = False
         self.seen: Observation = {}
         self.sent = np.clip(np.zeros_like(record.action[:, 0]), *record.bounds)
 
-    def go(self, rngs: Sequence[np.random.Generator]) -> None:
+    def go(self) -> None:
         """To the end of all attempts, or until the run is abandoned."""
         self.calling = 0, "policy.reset"
-        self.policy.reset(rngs)
+        self.policy.reset(self.rngs)
         self.calling = 0, "worlds.reset"
-        self.seen, info = self.worlds.reset()
-        self.record.begin(info)
+        self.seen, info = self._reset()
+        self.record.begin(info, self.start)
         for step in range(self.record.spec.horizon):
             self._step(step)
             self.calling = None
@@ -134,22 +209,41 @@ class _Run:
             if self.on_step:
                 self.on_step(int(self.record.running.sum()))
 
+    def _reset(self) -> tuple[Observation, Mapping[str, Any]]:
+        """The worlds where they are to begin; that they did is checked."""
+        if self.start is None:
+            return self.worlds.reset()
+        require_resumable(self.worlds)
+        seen, info = self.worlds.reset(options={"initial_state": self.start})
+        for i, (told, now) in enumerate(zip(self.start, full_states(self.worlds), strict=True)):
+            if told is not None and not np.array_equal(now[: len(told)], told):
+                where = f"{self.record.tasks[i].name} in scene {self.record.seeds[i]}"
+                raise WtlError(
+                    f"world {i} ({where}) did not begin at the state it was told by options['initial_state']"
+                )
+        return seen, info
+
     def _step(self, step: int) -> None:
         record = self.record
+        record.see(self.seen)
         call = "policy.act"
         try:
             self.calling = step, call
             action = commands(self.policy.act(self.seen), record.spec.action, len(self.sent))
             bad = ~record.usable(action)
+            action[bad] = self.sent[bad]
             sent = np.clip(action, *record.bounds)
-            sent[bad] = self.sent[bad]
+            if self.disturbance is not None:
+                call = "disturbance"
+                self.calling = step, call
+                sent = self._disturbed(step, sent)
             call = "worlds.step"
             self.calling = step, call
             following, reward, terminated, truncated, info = self.worlds.step(sent.copy())
         except (WtlError, MemoryError):
             raise
         except Exception as error:
-            if step == 0 and call == "policy.act":  # nothing is lost yet, and it would be the same in every world
+            if step == 0 and call != "worlds.step":  # nothing is lost yet, and it would be the same in every world
                 raise
             self.break_off(RAISED, f"{call} raised {_told(error)}", error)
             return
@@ -157,7 +251,7 @@ class _Run:
             if self.abandoned:
                 return
             before = record.running.copy()
-            record.step(self.seen, sent, reward, terminated, truncated, info)
+            record.step(action, sent, reward, terminated, truncated, info, following)
             record.warn(before & record.diverged, "the world says it diverged")
             record.fail(before & bad, BAD_ACTION, "the action is not finite, or absurdly large")
             for i, guard in enumerate(self.guards):
@@ -166,100 +260,46 @@ class _Run:
                     record.fail(np.arange(len(before)) == i, RAISED, told, guard.error)
             self.seen, self.sent = following, sent
 
+    def _disturbed(self, step: int, sent: Float32[np.ndarray, "world act"]) -> Float32[np.ndarray, "world act"]:
+        assert self.disturbance is not None
+        try:
+            found = commands(self.disturbance(step, sent.copy(), self.disturbed_by), self.record.spec.action, len(sent))
+        except WtlError as error:
+            raise WtlError(f"the disturbance at step {step}: {error}") from error
+        unusable = ~np.isfinite(found).all(axis=1) & self.record.running
+        if unusable.any():
+            i = int(np.argmax(unusable))
+            where = f"{self.record.tasks[i].name} in scene {self.record.seeds[i]}"
+            raise WtlError(f"the disturbance at step {step}: what it sends in {where} is not finite")
+        executed: np.ndarray = np.clip(np.where(np.isfinite(found), found, sent), *self.record.bounds)
+        return executed
+
     def break_off(self, term: str, why: str, error: Exception | None = None) -> None:
         """All attempts still running are failures at this step, in which they hold still."""
         with self.lock:
             if self.abandoned:
                 return
             running, nothing = self.record.running.copy(), np.zeros(len(self.sent))
-            self.record.step(self.seen, self.sent, nothing, running, ~running, {})
+            self.record.step(self.sent, self.sent, nothing, running, ~running, {}, self.seen)
             self.record.fail(running, term, why, error)
             self.abandoned = True
+
+    def hang(self, call: str, why: str) -> None:
+        """A call did not return: failures, or an error if nothing has begun yet."""
+        if call.endswith("reset"):
+            self.abandon()
+            raise WtlError(f"{call} {why}, before the first step of task {self.record.tasks[0].name} and others")
+        self.break_off(HUNG, f"{call} {why}")
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-# ------------------------------------------------------------------------------------------------ hanging
-
-SLICES = 8  # a hang is waited for in at least so many turns, since a process that was stopped meanwhile has not hung
-GRACE = 2.0  # seconds that an interrupted run gets to finish its step
-_idle: list[_Worker] = []  # kept, since in a new thread torch begins slowly
-
-
-class _Worker:
-    """A thread that runs one job after another until it is left behind; nobody has to wait for it to end."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.left = False
-        self.thread = threading.Thread(target=self._serve, name="rollout", daemon=True)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        with suppress(SystemExit):
-            while not self.left:
-                self.jobs.get()()
-
-    def leave(self) -> None:
-        """Ends it: now if it is idle, at its next line of Python, or when the native code it is in returns."""
-        self.left = True
-        thread = ctypes.c_ulong(self.thread.ident or 0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
-        self.jobs.put(lambda: None)
-
-
-def _worker() -> _Worker:
-    """One that is idle, or a new one. (In a forked process the threads of its parent are not alive.)"""
-    while _idle:
-        worker = _idle.pop()
-        if worker.thread.is_alive():
-            return worker
-    return _Worker()
-
-
-def _watch(run: _Run, rngs: Sequence[np.random.Generator], limit: float) -> None:
-    """``run.go`` in a thread, which is left behind if one call takes longer than ``limit`` seconds."""
-    done, failed, worker = threading.Event(), [], _worker()
-    context, grad, inference = contextvars.copy_context(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    threads = torch.get_num_threads()  # all of these are properties of the calling thread
-
-    def work() -> None:
-        try:
-            torch.set_num_threads(threads)
-            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
-                context.run(run.go, rngs)
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            done.set()
-
-    worker.jobs.put(work)
-    turn, waited, calling, hung = min(limit / SLICES, 1.0), 0.0, run.calling, ""
-    try:
-        while not hung and not done.wait(turn):
-            waited = waited + turn if run.calling == calling else 0.0
-            calling = run.calling
-            if waited >= limit and calling is not None:
-                hung = calling[1]
-    except BaseException:  # Ctrl-C above all: no step is begun any more
-        run.abandoned = True
-        done.wait(GRACE)
-        worker.leave()
-        raise
-    if hung:
-        why = f"{hung} did not return within {limit:g} s"
-        if hung.endswith("reset"):
-            run.abandoned = True
-            worker.leave()
-            raise WtlError(f"{why}, before the first step of task {run.record.tasks[0].name} and others")
-        run.break_off(HUNG, why)
-        worker.leave()
-        return
-    _idle.append(worker)
-    if failed:
-        raise failed[0]
+# ------------------------------------------------------------------------------------------- worlds kept apart
 
 
 @contextmanager
@@ -270,7 +310,7 @@ def _guarded(worlds: VectorEnv) -> Iterator[list[_Guard]]:
         yield []
         return
     plain = inner.envs
-    guards = [_Guard(env) for env in plain]
+    guards = [_Guard(env, place) for place, env in enumerate(plain)]
     inner.envs = list(guards)
     try:
         yield guards
@@ -279,17 +319,29 @@ def _guarded(worlds: VectorEnv) -> Iterator[list[_Guard]]:
 
 
 class _Guard(gymnasium.Wrapper):
-    """A world that ends where it raises, and stands still from then on; ``error`` is what it raised."""
+    """A world that ends where it raises, and stands still from then on; ``error`` is what it raised.
+
+    Of the states to begin at it takes its own.
+    """
 
     error: Exception | None = None
     seen: Any = None
 
+    def __init__(self, env: gymnasium.Env, place: int) -> None:
+        super().__init__(env)
+        self.place = place
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if options and "initial_state" in options:
+            own = options["initial_state"][self.place]
+            options = {**options, "initial_state": own}
+            if own is None:
+                del options["initial_state"]
         if self.error is None:
             try:
                 self.seen, info = self.env.reset(seed=seed, options=options)
                 return self.seen, info
-            except MemoryError:
+            except (WtlError, MemoryError):
                 raise
             except Exception as error:
                 self.error = error
@@ -307,104 +359,3 @@ class _Guard(gymnasium.Wrapper):
             except Exception as error:
                 self.error = error
         return self.seen, 0.0, True, False, {}
-
-
-# ---------------------------------------------------------------------------------------------- the record
-
-
-class _Recorder:
-    """Collects the steps of all worlds; a world is recorded until it first ends."""
-
-    def __init__(self, tasks: Sequence[Task], seeds: Sequence[int], spec: Spec, worst_reward: float) -> None:
-        self.tasks, self.seeds, self.spec, self.worst_reward = tasks, seeds, spec, worst_reward
-        count = len(tasks)
-        self.observation = {
-            name: np.zeros((count, spec.horizon, channel.size), np.float32)
-            for name, channel in spec.observation.items()
-        }
-        self.action = np.zeros((count, spec.horizon, spec.action.size), np.float32)
-        self.reward = np.zeros((count, spec.horizon), np.float32)
-        self.length = np.zeros(count, np.int64)
-        self.running = np.ones(count, bool)
-        self.success, self.diverged, self.terminated = np.zeros((3, count), bool)
-        self.terms: list[dict[str, float]] = [{} for _ in range(count)]
-        low, high = np.array(spec.action.low), np.array(spec.action.high)
-        self.bounds = low.astype(np.float32), high.astype(np.float32)
-        self.least, self.most = low - WILD * np.maximum(high - low, 1.0), high + WILD * np.maximum(high - low, 1.0)
-
-    def begin(self, info: Mapping[str, Any]) -> None:
-        nothing = np.zeros((len(self.tasks), 0))
-        self.initial_state = np.array(info.get("initial_state", nothing), np.float64, copy=True)
-
-    def usable(self, action: Float32[np.ndarray, "world act"]) -> Bool[np.ndarray, "world"]:
-        """False where an action is not finite (which compares as False) or absurdly far outside its bounds."""
-        usable: np.ndarray = ((action > self.least) & (action < self.most)).all(axis=1)
-        return usable
-
-    def step(
-        self,
-        observation: Observation,
-        action: Float32[np.ndarray, "world act"],
-        reward: Float[np.ndarray, "world"],
-        terminated: Bool[np.ndarray, "world"],
-        truncated: Bool[np.ndarray, "world"],
-        info: Mapping[str, Any],
-    ) -> None:
-        live = np.flatnonzero(self.running)
-        at = self.length[live]
-        for name, values in self.observation.items():
-            values[live, at] = observation[name][live]
-        self.action[live, at] = action[live]
-        self.reward[live, at] = reward[live]
-        self.length[live] += 1
-        self.success[live] |= _flag(info, "success", len(self.tasks))[live]
-        self.diverged[live] |= _flag(info, "diverged", len(self.tasks))[live]
-        self.terminated[live] |= np.asarray(terminated)[live]
-        ended = np.asarray(terminated | truncated)[live]
-        self._keep_terms(live[ended | (self.length[live] == self.spec.horizon)], info)
-        self.running[live] = ~ended
-
-    def fail(self, which: Bool[np.ndarray, "world"], term: str, why: str, error: Exception | None = None) -> None:
-        """Attempts that broke down at the step just recorded get the worst reward there is for all they had left."""
-        for i in np.flatnonzero(which):
-            self.terms[i][term] = 1.0
-            self.reward[i, self.length[i] - 1] = self.worst_reward * (self.spec.horizon + 1 - self.length[i])
-        self.diverged[which] = self.terminated[which] = True
-        self.running[which] = False
-        self.warn(which, why, error)
-
-    def warn(self, which: Bool[np.ndarray, "world"], why: str, error: Exception | None = None) -> None:
-        """Names what broke down at the step just recorded."""
-        if which.any():
-            where = [f"{self.tasks[i].name} in scene {self.seeds[i]}" for i in np.flatnonzero(which).tolist()]
-            step = self.length[which].max() - 1
-            log.warning("failed at control step %d, %s: %s", step, why, ", ".join(where), exc_info=error)
-
-    def episodes(self, kind: Kind) -> list[Episode]:
-        return [self._episode(i, kind) for i in range(len(self.tasks))]
-
-    def _keep_terms(self, ended: np.ndarray, info: Mapping[str, Any]) -> None:
-        for name, values in info.get("terms", {}).items():
-            if not name.startswith("_"):  # Gymnasium's own masks
-                for i in ended:
-                    self.terms[i][name] = float(values[i])
-
-    def _episode(self, i: int, kind: Kind) -> Episode:
-        steps = slice(0, int(self.length[i]))
-        return Episode(
-            task=self.tasks[i],
-            kind=kind,
-            seed=int(self.seeds[i]),
-            observation={name: values[i, steps].copy() for name, values in self.observation.items()},
-            action=self.action[i, steps].copy(),
-            reward=self.reward[i, steps].copy(),
-            success=bool(self.success[i] and not self.diverged[i]),
-            diverged=bool(self.diverged[i]),
-            terminated=bool(self.terminated[i]),
-            initial_state=self.initial_state[i],
-            terms=self.terms[i],
-        )
-
-
-def _flag(info: Mapping[str, Any], name: str, count: int) -> np.ndarray:
-    return np.asarray(info.get(name, np.zeros(count, bool)), bool)

@@ -13,13 +13,13 @@ one action). Episodes are time-major and store the observation *before* each act
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from watchtrylearn.errors import WtlError as WtlError
 from watchtrylearn.spec import ENVIRONMENT as ENVIRONMENT
@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Scalar = str | int | float | bool
 Observation = Mapping[str, np.ndarray]  # channel name -> (world, *shape)
+Loss = tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]  # what is minimised, and parts of it to log
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -91,7 +92,8 @@ class Episode:
             otherwise, or if nobody noted it. (Gymnasium's ``terminated``, as opposed to ``truncated``.)
         executed: (time, act) what reached the robot, within its bounds, where that differs from ``action``
             (disturbances injected while demonstrating, commands cut to their bounds), else None.
-        initial_state: the full simulator state at the start; empty if the suite has none.
+        initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
+            step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
     """
 
@@ -156,10 +158,14 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes."""
+    """The evidence about one task so far: any number of demonstrations and of trials with their outcomes.
+
+    ``hidden``: nobody says whether the trials succeeded.
+    """
 
     demos: Sequence[Episode] = ()
     trials: Sequence[Episode] = ()
+    hidden: bool = False
 
     def __post_init__(self) -> None:
         for name in ("demos", "trials"):
@@ -171,7 +177,19 @@ class Context:
 
     def with_trial(self, trial: Episode) -> Context:
         """This evidence and one more attempt (its ``success`` is the yes or no)."""
-        return Context(tuple(self.demos), (*self.trials, trial))
+        return Context(tuple(self.demos), (*self.trials, trial), self.hidden)
+
+
+def require_contexts(contexts: Sequence[Context]) -> Sequence[Context]:
+    """The contexts that a method adapts to, one per world; anything else is refused with the right call."""
+    if isinstance(contexts, Context):
+        raise WtlError("a learner adapts to a list of contexts, one per world, not to one context: adapt([context])")
+    if isinstance(contexts, Episode):
+        raise WtlError("a learner adapts to contexts, not to an episode: adapt([Context(demos=[episode])])")
+    wrong = [each for each in contexts if not isinstance(each, Context)]
+    if wrong:
+        raise WtlError(f"a learner adapts to contexts, not to {wrong[0]!r:.80}: adapt([Context(demos=[...])])")
+    return contexts
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +198,13 @@ class EpisodeBatch:
 
     The leading dimensions ``*batch`` are ``(episode,)`` in a store, ``(task, shot)`` in a context,
     ``(task,)`` for queries.
+
+    Attributes:
+        observation: the channels of numbers, before every action.
+        terminated: the episode ended because its outcome was settled.
+        images: the cameras, as uint8, at ``image_frames`` only, which are a time axis of their own; empty where nobody
+            asked for images.
+        image_frames: of which step each image is; ``length`` means after the last action. None without images.
     """
 
     observation: Mapping[str, Float[torch.Tensor, "*batch time _"]]
@@ -187,20 +212,33 @@ class EpisodeBatch:
     reward: Float[torch.Tensor, "*batch time"]
     success: Float[torch.Tensor, "*batch"]
     length: Int[torch.Tensor, "*batch"]
+    terminated: Bool[torch.Tensor, "*batch"]
+    images: Mapping[str, UInt8[torch.Tensor, "*batch frame _ _ 3"]] = field(default_factory=dict)
+    image_frames: Int[torch.Tensor, "*batch frame"] | None = None
 
     @property
     def mask(self) -> Bool[torch.Tensor, "*batch time"]:
         """True where a step exists."""
         return torch.arange(self.action.shape[-2], device=self.length.device) < self.length[..., None]
 
-    def __getitem__(self, index: Any) -> EpisodeBatch:
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> EpisodeBatch:
+        """The batch with every tensor changed in the same way."""
         return EpisodeBatch(
-            {name: value[index] for name, value in self.observation.items()},
-            self.action[index],
-            self.reward[index],
-            self.success[index],
-            self.length[index],
+            {name: change(value) for name, value in self.observation.items()},
+            change(self.action),
+            change(self.reward),
+            change(self.success),
+            change(self.length),
+            change(self.terminated),
+            {name: change(value) for name, value in self.images.items()},
+            None if self.image_frames is None else change(self.image_frames),
         )
+
+    def __getitem__(self, index: Any) -> EpisodeBatch:
+        return self.map(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> EpisodeBatch:
+        return self.map(lambda value: value.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,14 +248,64 @@ class ContextBatch:
     demos: EpisodeBatch
     trials: EpisodeBatch
 
+    def to(self, device: torch.device | str) -> ContextBatch:
+        return ContextBatch(self.demos.to(device), self.trials.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame)."""
+    """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame).
+
+    The query's images, where there are any, are of its first step (the scene), and then of ``frames``.
+    """
 
     context: ContextBatch
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
+
+    @property
+    def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
+        """What each query shows before its first action, cameras (uint8) included."""
+        numbers = {name: value[:, 0] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 0] for name, value in self.query.images.items()}
+
+    @property
+    def seen(self) -> dict[str, Shaped[torch.Tensor, "task frame ..."]]:
+        """What each query shows at ``frames``, cameras (uint8) included."""
+        task = torch.arange(len(self.frames), device=self.frames.device)[:, None]
+        numbers = {name: value[task, self.frames] for name, value in self.query.observation.items()}
+        return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """Single steps of many episodes, for methods that learn from transitions.
+
+    Attributes:
+        observation, action: what was seen, and what was done then.
+        reward: the discounted sum of the rewards from there to ``next_observation``, n steps on.
+        discount: what the value of ``next_observation`` counts beside it: ``gamma ** n``, or 0 where the episode
+            terminated there; one that was only cut off has a future.
+        next_observation: channel -> (transition, *shape), as ``observation``; images are uint8.
+    """
+
+    observation: Mapping[str, Shaped[torch.Tensor, "transition ..."]]
+    action: Float[torch.Tensor, "transition act"]
+    reward: Float[torch.Tensor, "transition"]
+    discount: Float[torch.Tensor, "transition"]
+    next_observation: Mapping[str, Shaped[torch.Tensor, "transition ..."]]
+
+    def to(self, device: torch.device | str) -> Transitions:
+        return Transitions(
+            {name: value.to(device) for name, value in self.observation.items()},
+            self.action.to(device),
+            self.reward.to(device),
+            self.discount.to(device),
+            {name: value.to(device) for name, value in self.next_observation.items()},
+        )
 
 
 # --------------------------------------------------------------------------------------- policy and learner
@@ -241,25 +329,67 @@ class Adaptive(Protocol):
     name: str
     spec: Spec
 
-    def adapt(self, context: Sequence[Context]) -> Policy:
+    def adapt(self, contexts: Sequence[Context]) -> Policy:
         """A policy for one world per context."""
 
 
 @runtime_checkable
+class Explorer(Adaptive, Protocol):
+    """A method that can gather diverse trials for others (or itself) to learn from."""
+
+    def explore(self, contexts: Sequence[Context]) -> Policy:
+        """A policy for one world per context whose attempts differ from each other: mostly ``adapt``, sampled."""
+
+
+@runtime_checkable
+class Targeted(Adaptive, Protocol):
+    """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:
+        """As ``adapt``, and told the number of the right entity in each world: what is left is carrying it out."""
+
+
+@runtime_checkable
 class Learner(Adaptive, Protocol):
-    """What a method *is*: a loss for meta-training and ``adapt`` for everything after. A torch module."""
+    """What a method *is*: a loss for meta-training and ``adapt`` for everything after.
+
+    Whatever is a ``torch.nn.Module`` has the methods that training asks for beside these.
+    """
+
+    config: Any  # a frozen dataclass of JSON values
 
     def prepare(self, episodes: EpisodeBatch) -> None:
-        """Takes what it needs from the training episodes before the first step (scaling)."""
+        """Takes what it needs from the numbers of all training episodes before the first step (scaling).
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """The meta-training loss and named parts of it for the log."""
+        Images are not part of them: their scale is fixed. Many methods take nothing.
+        """
 
-    def adapt(self, context: Context | Sequence[Context]) -> Policy:
-        """A policy for one world per context."""
+    def loss(self, batch: Any) -> Loss:
+        """The training loss and named parts of it for the log.
 
-    def explore(self, context: Context | Sequence[Context]) -> Policy:
-        """A policy that gathers diverse trials (a stochastic version of ``adapt`` in most methods)."""
+        ``batch`` is whatever the method is trained on: a ``Batch`` for those that imitate a query episode, transitions
+        for others; it must only be able to move ``.to(device)``.
+        """
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def to(self, device: torch.device | str) -> Any: ...
+
+
+@runtime_checkable
+class Successor(Learner, Protocol):
+    """A learner that begins where another method ended: ``start_from`` comes before ``prepare``."""
+
+    starts_from: str  # the name of that method
+
+    def start_from(self, trained: Any) -> None:
+        """Takes what it needs of the trained learner ``starts_from``."""
 
 
 def canonical_json(value: Any) -> str:

@@ -1,21 +1,30 @@
-"""Episodes as padded tensors: a store of many, contexts of a few, training batches gathered by index."""
+"""Episodes as padded tensors: contexts of a few, many side by side, training batches gathered by index."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
-from watchtrylearn.data.sampling import Pairs
-from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBatch, Spec, WtlError
+from watchtrylearn.data.memory import ACTION, REWARD, EpisodeMemory
+from watchtrylearn.data.sampling import Pairs, Steps
+from watchtrylearn.ops.frames import spread_frames
+from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBatch, Spec, Transitions, WtlError
+
+IMAGE_FRAMES = 8  # of an episode in a context, where it has images and nobody says how many
 
 
 def stack(episodes: Sequence[Episode], spec: Spec) -> EpisodeBatch:
-    """The episodes side by side, (episode, time, ...): ``spec.horizon`` long, zeros after each one's end."""
+    """The numbers of the episodes side by side, (episode, time, ...): ``spec.horizon`` long, zeros after each's end.
+
+    Images are left out; ``EpisodeMemory`` has both.
+    """
     shape = (len(episodes), spec.horizon)
-    observation = {name: np.zeros((*shape, channel.size), np.float32) for name, channel in spec.observation.items()}
+    observation = {name: np.zeros((*shape, channel.size), np.float32) for name, channel in spec.numbers.items()}
     action = np.zeros((*shape, spec.action.size), np.float32)
     reward = np.zeros(shape, np.float32)
     for row, episode in enumerate(episodes):
@@ -32,6 +41,7 @@ def stack(episodes: Sequence[Episode], spec: Spec) -> EpisodeBatch:
         reward=torch.from_numpy(reward),
         success=torch.tensor([float(episode.success) for episode in episodes]),
         length=torch.tensor([len(episode) for episode in episodes], dtype=torch.int64),
+        terminated=torch.tensor([bool(episode.terminated) for episode in episodes], dtype=torch.bool),
     )
 
 
@@ -39,31 +49,19 @@ def take(store: EpisodeBatch, index: Int[np.ndarray, "*batch"]) -> EpisodeBatch:
     """The episodes at ``index``, with its shape as leading dimensions; -1 gives an absent one (all zeros)."""
     rows = torch.as_tensor(index, device=store.length.device)
     if len(store.length) == 0:
-        store = _absent_like(store)
+        store = store.map(lambda value: value.new_zeros((1, *value.shape[1:])))
     taken = store[rows.clamp(min=0)]
     absent = rows < 0
     if absent.any():
-        _zero(taken, absent)
+        taken.map(lambda value: value.index_put_((absent,), value.new_zeros(())))  # nobody else holds it yet
     return taken
 
 
-def _absent_like(store: EpisodeBatch) -> EpisodeBatch:
-    def one(value: torch.Tensor) -> torch.Tensor:
-        return value.new_zeros((1, *value.shape[1:]))
-
-    observation = {name: one(value) for name, value in store.observation.items()}
-    return EpisodeBatch(observation, one(store.action), one(store.reward), one(store.success), one(store.length))
-
-
-def _zero(batch: EpisodeBatch, where: torch.Tensor) -> None:
-    """Zero the marked episodes of a batch that nobody else holds yet."""
-    for value in (*batch.observation.values(), batch.action, batch.reward, batch.success, batch.length):
-        value[where] = 0
-
-
-def collate(contexts: Sequence[Context], spec: Spec) -> ContextBatch:
+def collate(contexts: Sequence[Context], spec: Spec, image_frames: int = IMAGE_FRAMES) -> ContextBatch:
     """Contexts side by side. Each kind gets as many slots as the fullest context needs, and at least one, so
     that a network needs no special case for "no trials yet": the slot is there and its ``length`` is 0.
+
+    Of every episode there are the images of ``image_frames`` steps, spread evenly, first and last included.
 
     Raises ``WtlError`` for a demonstration with a number that is not finite or outside the spec's bounds, naming
     context, field and step."""
@@ -72,25 +70,69 @@ def collate(contexts: Sequence[Context], spec: Spec) -> ContextBatch:
             found = demo.problems(spec)
             if found:
                 raise WtlError(f"the demonstration of {demo.task.name} in context {number} is refused: {found[0]}")
-    return ContextBatch(
-        demos=_shots([context.demos for context in contexts], spec),
-        trials=_shots([context.trials for context in contexts], spec),
-    )
+    demos, trials = (_shots([getattr(c, kind) for c in contexts], spec, image_frames) for kind in ("demos", "trials"))
+    hidden = torch.tensor([context.hidden for context in contexts], dtype=torch.bool)
+    trials.success[hidden] = 0.5  # neither yes nor no: networks see 0, between -1 and +1
+    return ContextBatch(demos, trials)
 
 
-def _shots(groups: Sequence[Sequence[Episode]], spec: Spec) -> EpisodeBatch:
+def _shots(groups: Sequence[Sequence[Episode]], spec: Spec, image_frames: int) -> EpisodeBatch:
     slots = np.full((len(groups), max([1, *map(len, groups)])), -1)
     begin = 0
     for row, group in enumerate(groups):
         slots[row, : len(group)] = np.arange(begin, begin + len(group))
         begin += len(group)
-    return take(stack([episode for group in groups for episode in group], spec), slots)
+    taken = take(stack([episode for group in groups for episode in group], spec), slots)
+    if not spec.images:
+        return taken
+    frames = spread_frames(taken.length, image_frames)
+    images = {name: np.zeros((*frames.shape, *kind.shape), kind.dtype) for name, kind in spec.images.items()}
+    for row, group in enumerate(groups):
+        for shot, episode in enumerate(group):
+            for name, shown in images.items():
+                shown[row, shot] = episode.observation[name][frames[row, shot].numpy()]
+    return replace(taken, images={n: torch.from_numpy(shown) for n, shown in images.items()}, image_frames=frames)
 
 
-def gather(store: EpisodeBatch, pairs: Pairs) -> Batch:
-    """The training batch that ``pairs`` describes; its indices are rows of ``store``."""
-    return Batch(
-        context=ContextBatch(demos=take(store, pairs.demo), trials=take(store, pairs.trial)),
-        query=take(store, pairs.query),
-        frames=torch.as_tensor(pairs.frames, device=store.length.device),
+@overload
+def gather(store: EpisodeMemory | EpisodeBatch, examples: Pairs, image_frames: int = ...) -> Batch: ...
+@overload
+def gather(store: EpisodeMemory, examples: Steps, image_frames: int = ...) -> Transitions: ...
+def gather(
+    store: EpisodeMemory | EpisodeBatch, examples: Pairs | Steps, image_frames: int = IMAGE_FRAMES
+) -> Batch | Transitions:
+    """The training batch that ``examples`` describe; their indices are rows of ``store``.
+
+    ``store`` is a memory or, for numbers of whole episodes alone, what ``stack`` made. Queries come with the images of
+    their first step (the scene) and then of those to imitate; episodes in a context with those that the examples name,
+    or of ``image_frames`` steps spread evenly, first and last included.
+    """
+    if isinstance(store, EpisodeBatch):
+        if isinstance(examples, Steps) or examples.demo_span is not None:
+            raise WtlError("transitions and slices are gathered from an EpisodeMemory, not from stacked episodes")
+        demos, trials, query = (take(store, rows) for rows in (examples.demo, examples.trial, examples.query))
+    elif isinstance(examples, Steps):
+        return _transitions(store, examples)
+    else:
+        demos = store.take(examples.demo, examples.demo_frames, spans=examples.demo_span, spread=image_frames)
+        trials = store.take(examples.trial, spread=image_frames)
+        query = store.take(examples.query, np.insert(examples.frames, 0, 0, axis=1))
+    return Batch(ContextBatch(demos, trials), query, torch.as_tensor(examples.frames, device=query.length.device))
+
+
+def _transitions(memory: EpisodeMemory, steps: Steps) -> Transitions:
+    """Rewards are summed in 64 bits. An episode that was cut off goes on after its last frame, one that terminated
+    does not."""
+    count = steps.end - steps.begin
+    ahead = np.arange(count.max(initial=1))
+    exists = ahead < count[:, None]
+    rewards = memory.frames(steps.row, np.where(exists, steps.begin[:, None] + ahead, 0), [REWARD])[REWARD].numpy()
+    over = memory.terminated(steps.row) & (steps.end == memory.lengths(steps.row))
+    ends = memory.frames(steps.row, np.stack([steps.begin, steps.end], 1), memory.spec.observation)
+    return Transitions(
+        observation={name: value[:, 0] for name, value in ends.items()},
+        action=memory.frames(steps.row, steps.begin[:, None], [ACTION])[ACTION][:, 0],
+        reward=torch.from_numpy(np.where(exists, rewards * steps.gamma**ahead, 0.0).sum(1).astype(np.float32)),
+        discount=torch.from_numpy(np.where(over, 0.0, steps.gamma**count).astype(np.float32)),
+        next_observation={name: value[:, 1] for name, value in ends.items()},
     )

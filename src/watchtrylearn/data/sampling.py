@@ -3,13 +3,15 @@
 An example is a *context* (demonstrations of a task, and trials with their outcomes) and a *query* (the
 demonstration to imitate). The trials come from the query's own scene, the demonstrations from other scenes,
 as at test time: a person shows the task once, somewhere else, and the robot then tries and tries again in
-front of the same objects. ``Sampling.elsewhere`` mixes in examples whose trials were made anywhere.
+front of the same objects. ``Sampling.elsewhere`` mixes in examples whose trials were made anywhere. Other ideas of what
+belongs together are in ``data/indices.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -56,6 +58,11 @@ class Pairs:
     """Sampled examples as rows of the episode table; -1 where an episode is absent.
 
     ``task`` numbers the tasks in the order of the table's task ids.
+
+    Attributes:
+        frames: the query steps to imitate.
+        demo_span: first step and one past the last of the slice that is shown of each demonstration; None: the whole.
+        demo_frames: of which steps of each demonstration (or slice) the images are shown; None: spread evenly.
     """
 
     task: Int[np.ndarray, "task"]
@@ -63,6 +70,36 @@ class Pairs:
     trial: Int[np.ndarray, "task trial"]
     query: Int[np.ndarray, "task"]
     frames: Int[np.ndarray, "task frame"]
+    demo_span: Int[np.ndarray, "task demo 2"] | None = None
+    demo_frames: Int[np.ndarray, "task demo shown"] | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Sampled transitions: from frame ``begin`` of the episode in ``row`` to frame ``end``, rewards discounted by
+    ``gamma`` a step."""
+
+    row: Int[np.ndarray, "transition"]
+    begin: Int[np.ndarray, "transition"]
+    end: Int[np.ndarray, "transition"]
+    gamma: float
+
+
+class Facts(NamedTuple):
+    """What sampling needs to know of one episode; failed demonstrations and diverged episodes have no role in
+    training."""
+
+    task: str
+    scene: int
+    length: int
+    is_demo: bool
+    is_trial: bool
+
+    @staticmethod
+    def of(episode: Episode) -> Facts:
+        usable = not episode.diverged and len(episode) > 0
+        is_demo, is_trial = episode.kind == "demo" and bool(episode.success), episode.kind == "trial"
+        return Facts(episode.task.name, episode.seed, len(episode), usable and is_demo, usable and is_trial)
 
 
 @dataclass(frozen=True)
@@ -78,25 +115,55 @@ class EpisodeTable:
     @staticmethod
     def of(episodes: Sequence[Episode]) -> EpisodeTable:
         """The table of ``episodes``; failed demonstrations and diverged episodes have no role in training."""
-        names = {name: number for number, name in enumerate(sorted({e.task.name for e in episodes}))}
-        usable = np.array([not e.diverged and len(e) > 0 for e in episodes], bool)
+        return EpisodeTable.from_facts([Facts.of(episode) for episode in episodes])
+
+    @staticmethod
+    def from_facts(facts: Sequence[Facts]) -> EpisodeTable:
+        names = {name: number for number, name in enumerate(sorted({fact.task for fact in facts}))}
         return EpisodeTable(
-            task=np.array([names[e.task.name] for e in episodes], int),
-            scene=np.array([e.seed for e in episodes], int),
-            length=np.array([len(e) for e in episodes], int),
-            is_demo=usable & np.array([e.kind == "demo" and e.success for e in episodes], bool),
-            is_trial=usable & np.array([e.kind == "trial" for e in episodes], bool),
+            task=np.array([names[fact.task] for fact in facts], int),
+            scene=np.array([fact.scene for fact in facts], int),
+            length=np.array([fact.length for fact in facts], int),
+            is_demo=np.array([fact.is_demo for fact in facts], bool),
+            is_trial=np.array([fact.is_trial for fact in facts], bool),
         )
 
 
 class PairIndex:
-    """Draws (context, query) examples: uniform over tasks, over a task's queries, and over what fits a query.
-
-    Demonstrations are kept sorted by task and scene. What may accompany a query is then its task's run of
-    demonstrations minus its scene's run inside it, and a run of trials: a few integers per query.
-    """
+    """Draws (context, query) examples of the same task in other scenes: uniform over tasks, over a task's queries, and
+    over what fits a query. Its demonstrations come from other scenes than the query's."""
 
     def __init__(self, table: EpisodeTable, sampling: Sampling) -> None:
+        self._pairing = _Pairing(table, sampling, own_scene=False)
+        self.sampling, self.tasks = sampling, self._pairing.tasks
+
+    def sample(self, rng: np.random.Generator, batch: int) -> Pairs:
+        """``batch`` independent examples."""
+        return self._pairing.sample(rng, batch)
+
+
+class SceneIndex:
+    """As ``PairIndex``, but the demonstrations come from the query's own scene: the other ones that were made there,
+    never the query itself. What is shown is then what has to be done, motion by motion."""
+
+    def __init__(self, table: EpisodeTable, sampling: Sampling) -> None:
+        self._pairing = _Pairing(table, sampling, own_scene=True)
+        self.sampling, self.tasks = sampling, self._pairing.tasks
+
+    def sample(self, rng: np.random.Generator, batch: int) -> Pairs:
+        """``batch`` independent examples."""
+        return self._pairing.sample(rng, batch)
+
+
+class _Pairing:
+    """Queries, and what may accompany each.
+
+    Demonstrations are kept sorted by task and scene. Those that may accompany a query are a run of them without a run
+    inside it: its task's without its scene's, or its scene's without itself. Trials are a run too. So there are a few
+    integers per query.
+    """
+
+    def __init__(self, table: EpisodeTable, sampling: Sampling, own_scene: bool) -> None:
         self.sampling = sampling
         task = np.unique(table.task, return_inverse=True)[1]
         place = np.unique(np.stack([table.task, table.scene], 1), axis=0, return_inverse=True)[1]
@@ -104,17 +171,21 @@ class PairIndex:
         self._demo = order[table.is_demo[order]]  # table rows of the demonstrations
         self._trial = order[table.is_trial[order]]
         self._length = table.length[self._demo]
-        self._task_run = _runs(task[self._demo], task[self._demo])
-        self._scene_run = _runs(place[self._demo], place[self._demo])
+        of_task = _runs(task[self._demo], task[self._demo])
+        of_scene = _runs(place[self._demo], place[self._demo])
+        itself = np.arange(len(self._demo)), np.ones(len(self._demo), int)
+        self._run = of_scene if own_scene else of_task
+        self._hole = itself if own_scene else of_scene
         self._trial_run = _runs(place[self._trial], place[self._demo])
         self._task_trials = _runs(task[self._trial], task[self._demo])
-        self._others = self._task_run[1] - self._scene_run[1]
+        self._others = self._run[1] - self._hole[1]
         usable = (self._others >= _least(sampling.demos)) & (self._trial_run[1] >= _least(sampling.trials))
         self._queries = np.flatnonzero(usable)  # positions in self._demo, grouped by task
         if not len(self._queries):
+            where = "its own scene" if own_scene else "other scenes"
             raise WtlError(
                 f"no task has a demonstration to imitate with {_least(sampling.demos)} demonstrations from "
-                f"other scenes and {_least(sampling.trials)} trials in its own scene "
+                f"{where} and {_least(sampling.trials)} trials in its own scene "
                 f"({len(self._demo)} demonstrations, {len(self._trial)} trials)"
             )
         trials = self._task_trials if sampling.elsewhere else self._trial_run
@@ -125,7 +196,6 @@ class PairIndex:
         )
 
     def sample(self, rng: np.random.Generator, batch: int) -> Pairs:
-        """``batch`` independent examples."""
         group = rng.integers(len(self.tasks), size=batch)
         query = self._queries[self._begin[group] + rng.integers(self._count[group])]
         return Pairs(
@@ -138,9 +208,9 @@ class PairIndex:
 
     def _pick_demos(self, rng: np.random.Generator, query: Int[np.ndarray, "task"]) -> np.ndarray:
         pick = choose(rng, self._others[query], self.sampling.demos)
-        begin, size = self._scene_run[0][query], self._scene_run[1][query]
-        position = self._task_run[0][query][:, None] + pick
-        position += size[:, None] * (position >= begin[:, None])  # step over the query's own scene
+        begin, size = self._hole[0][query], self._hole[1][query]
+        position = self._run[0][query][:, None] + pick
+        position += size[:, None] * (position >= begin[:, None])  # step over the hole
         return _rows(self._demo, position, pick >= 0)
 
     def _pick_trials(self, rng: np.random.Generator, query: Int[np.ndarray, "task"]) -> np.ndarray:

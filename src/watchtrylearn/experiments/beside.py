@@ -1,8 +1,8 @@
 """A second process for the branch of an experiment that needs nothing from the first.
 
-Methods that watch (one-shot imitation, its trials, Watch-Try-Learn) and methods that do not (behaviour cloning, its
-trials, trials only) have only the demonstrations in common. Each branch keeps one processor core busy; together they
-use two. What a step does depends on neither, so the results are the same bits as one after the other.
+Methods that need nothing of each other (``plan.branches``) have only the demonstrations in common. Each branch keeps
+one processor core busy; together they use two. What a step does depends on neither, so the results are the same bits as
+one after the other.
 
 The second process writes into the same run directory, in other folders, and ends as soon as the first has ended,
 however that ended.
@@ -23,17 +23,28 @@ from pathlib import Path
 from rich.markup import escape
 
 from watchtrylearn.errors import WtlError
+from watchtrylearn.experiments.plan import Verb
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.steps import timed
+from watchtrylearn.suites.outside import is_outside, search_path
 from watchtrylearn.system.progress import Relayed
 from watchtrylearn.system.signals import Interrupted
 
 YIELDING = 3  # the first process's way is the longer one: where both want a core, it gets two thirds of it
-Verb = tuple[str, str]  # "learn", "try" or "evaluate", and the learner
 
 
 class Killed(WtlError):
     """The second process was ended from outside, say for want of memory; what it had finished is saved."""
+
+
+def how_many(wanted: int | None) -> int:
+    """How many processes to use: as many as wanted; else two, unless there is but one core."""
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(2, cores)
+    if wanted not in (1, 2):
+        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
+    return wanted
 
 
 @contextmanager
@@ -43,7 +54,15 @@ def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
     The second process is stopped, with its state saved, when the block raises. Raises ``WtlError`` if it failed, with
     its sentence, and ``Killed`` if somebody else ended it.
     """
-    order = {"directory": str(run.directory), "branch": branch, "skip_bad": run.skip_bad}
+    suite = run.experiment.suite
+    order = {
+        "directory": str(run.directory),
+        "branch": branch,
+        "skip_bad": run.skip_bad,
+        "device": run.device,
+        "suite": suite if is_outside(suite) else None,
+        "search": search_path(suite),
+    }
     # -P: what lies in the working directory is not imported, as it is not by the command ``wtl``
     # in a process group of its own: Ctrl-C reaches the first process alone, which passes it on once
     other = subprocess.Popen(
@@ -108,10 +127,12 @@ def _main(order: str) -> int:
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     given = json.loads(order)
     told = os.fdopen(os.dup(1), "w")
+    sys.path += given["search"]
     os.dup2(2, 1)  # what a library prints must not come between the lines of JSON
     try:
         directory, display = Path(given["directory"]), Relayed(told)
-        with open_run(directory, None, display, given["skip_bad"], second=True) as run:
+        options = {name: given[name] for name in ("suite", "skip_bad", "device")}
+        with open_run(directory, None, display, **options, second=True) as run:
             main_job.carry_out(run, [(verb, name) for verb, name in given["branch"]])
     except WtlError as error:
         print(f"{_FAILED}{error}", file=told, flush=True)

@@ -13,7 +13,7 @@ from watchtrylearn import suites
 from watchtrylearn.experiments.run import Run
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting.gallery import Card, Pick, card, pick_gallery
-from watchtrylearn.suites import Suite
+from watchtrylearn.suites import Filmable
 from watchtrylearn.system.files import contained, read_bytes, write_atomic
 from watchtrylearn.system.progress import Advance
 from watchtrylearn.types import WtlError
@@ -29,18 +29,22 @@ def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
 
     Clips are kept in RUN/clips under the digest of what they show and how: nothing is filmed twice.
     """
-    if run.suite.name != "tabletop" or run.experiment.gallery == 0:
+    suite = run.suite
+    if not isinstance(suite, Filmable) or run.experiment.gallery == 0:
         return []
-    picks = {_digest(pick): pick for pick in pick_gallery(attempts, run.suite, run.experiment.gallery)}
+    picks = {
+        _digest(pick): pick
+        for pick in pick_gallery(attempts, run.suite, run.experiment.gallery, run.experiment.retrial)
+    }
     missing = [name for name in picks if not all(path.exists() for clip in _paths(run, name) for path in clip)]
     if missing:
         try:
-            import watchtrylearn.suites.tabletop.film  # noqa: F401
+            import watchtrylearn.suites.render  # noqa: F401
         except ModuleNotFoundError as error:
             raise WtlError(f"the clips need {error.name}: pip install 'watchtrylearn[sim]'") from error
         with run.display.track("filming", sum(len(picks[name].episodes) for name in missing)) as advance:
             for name in missing:
-                _film(run.suite, picks[name], _paths(run, name), advance)
+                _film(suite, run.suite.spec.fps, picks[name], _paths(run, name), advance)
     kept = {path for name in picks for clip in _paths(run, name) for path in clip}
     for path in contained(run.directory, CLIPS).glob("*.*"):
         if path not in kept and OURS.fullmatch(path.name):  # of attempts, or by a camera, that are no more
@@ -68,16 +72,13 @@ def _paths(run: Run, name: str) -> list[tuple[Path, Path]]:
     return [(folder / f"{name}-{clip}.{mp4}", folder / f"{name}-{clip}.{jpg}") for clip in range(3)]
 
 
-def _film(suite: Suite, pick: Pick, paths: Sequence[tuple[Path, Path]], advance: Advance) -> None:
+def _film(suite: Filmable, fps: int, pick: Pick, paths: Sequence[tuple[Path, Path]], advance: Advance) -> None:
     """Films a scene and keeps its clips."""
     from watchtrylearn.suites.render import encode_jpeg, encode_video
-    from watchtrylearn.suites.tabletop.film import film
-    from watchtrylearn.suites.tabletop.suite import Tabletop
 
-    assert isinstance(suite, Tabletop)
-    for images, (mp4, jpg) in zip(film(suite, pick.episodes, on_clip=advance), paths, strict=True):
+    for images, (mp4, jpg) in zip(suite.film(pick.episodes, on_clip=advance), paths, strict=True):
         write_atomic(jpg, encode_jpeg(images[0]))
-        write_atomic(mp4, encode_video(images, suite.spec.fps))
+        write_atomic(mp4, encode_video(images, fps))
 
 
 def _read(paths: tuple[Path, Path]) -> tuple[bytes, bytes]:

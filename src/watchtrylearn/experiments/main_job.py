@@ -1,4 +1,4 @@
-"""The main job, step by step, as the command line tells it: watch, train, try, learn, evaluate, report."""
+"""The main job, step by step, as the command line tells it: record, train, try, evaluate, report."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from watchtrylearn.experiments import EXPERIMENTS, Experiment, steps
-from watchtrylearn.experiments import experiment as preset
-from watchtrylearn.experiments.beside import Killed, Verb, beside
+from watchtrylearn.experiments import evaluation, steps
+from watchtrylearn.experiments.beside import Killed, beside
 from watchtrylearn.experiments.clips import cards
-from watchtrylearn.experiments.run import Run, as_json
-from watchtrylearn.learners import learner_names
+from watchtrylearn.experiments.plan import SEPARATE, Experiment, Method, Verb, branches, settings_of
+from watchtrylearn.experiments.presets import EXPERIMENTS
+from watchtrylearn.experiments.presets import experiment as preset
+from watchtrylearn.experiments.run import Run
+from watchtrylearn.learners import learner_entry
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting import results, tables
 from watchtrylearn.reporting.documents import read_document
@@ -25,62 +29,51 @@ from watchtrylearn.system.settings import differences
 from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.types import WtlError
 
-WATCHING: tuple[Verb, ...] = (
-    ("learn", "one_shot"),
-    ("try", "one_shot"),
-    ("learn", "watch_try_learn"),
-    ("evaluate", "one_shot"),
-    ("evaluate", "watch_try_learn"),
-)
-BLIND: tuple[Verb, ...] = (
-    ("learn", "bc"),
-    ("try", "bc"),
-    ("learn", "trials_only"),
-    ("evaluate", "bc"),
-    ("evaluate", "trials_only"),
-)
-
 
 def everything(run: Run, processes: int) -> None:
     """From nothing to RUN/report.html; what is done already is not done again."""
     begin = time.monotonic()
     say(run, f"[bold]{run.experiment.name}[/bold]: {run.experiment.summary}")
-    watch(run)
-    branches(run, WATCHING, BLIND, processes)
+    record(run)
+    work(run, run.experiment.main, processes)
     assess(run)
     show(run)
     say(run, f"done in {(time.monotonic() - begin) / 60:.1f} minutes")
 
 
-def branches(run: Run, branch: Sequence[Verb], other: Sequence[Verb], processes: int) -> None:
-    """Two branches that need nothing of each other: side by side in two ``processes``, or one after the other."""
-    steps.evaluation_scenes(run)  # what is shown at evaluation is recorded once, for both
-    trained_already = all((run.directory / name / "model.json").exists() for verb, name in other if verb == "learn")
+def work(run: Run, names: Sequence[str], processes: int) -> None:
+    """Trains the methods ``names`` and what they need, lets them try, and evaluates them.
+
+    What needs nothing of each other is done side by side in two ``processes``, or one after the other.
+    """
+    evaluation.evaluation_scenes(run)  # what is shown at evaluation is recorded once, for both branches
+    first, second = branches(run.experiment, names)
+    trained_already = all((run.directory / name / "model.json").exists() for verb, name in second if verb == "train")
     if processes == 1 or trained_already:
-        return carry_out(run, [*branch, *other])
+        return carry_out(run, [*first, *second])
     try:
-        with beside(run, other):
-            carry_out(run, branch)
+        with beside(run, second):
+            carry_out(run, first)
     except Killed as error:
         say(run, f"{error}; its branch goes on here")
-        carry_out(run, other)
+        carry_out(run, second)
 
 
 def carry_out(run: Run, branch: Sequence[Verb]) -> None:
     """The steps of a branch, in order; what is done already is not done again."""
     for verb, name in branch:
         match verb:
-            case "learn":
-                learn(run, name)
+            case "train":
+                train(run, name)
             case "try":
-                attempt(run, name)
+                try_(run, name)
             case "evaluate":
-                steps.evaluate_learner(run, name, steps.evaluation_scenes(run))
+                evaluation.evaluate_method(run, name, evaluation.evaluation_scenes(run))
 
 
-def watch(run: Run) -> None:
+def record(run: Run) -> None:
     """Demonstrations of the training tasks."""
-    say(run, "[bold]Watch[/bold]: demonstrations of the training tasks")
+    say(run, "[bold]Record[/bold]: demonstrations of the training tasks")
     counts = steps.record(run)
     say(
         run,
@@ -88,24 +81,22 @@ def watch(run: Run) -> None:
     )
 
 
-def learn(run: Run, name: str) -> None:
-    """Trains one learner."""
-    what = {
-        "bc": "behaviour cloning (it sees no demonstration)",
-        "one_shot": "the trial policy, by one-shot imitation",
-        "trials_only": "a policy from own trials alone",
-        "watch_try_learn": "the retrial policy, from demonstration + trials + outcomes",
-    }
-    say(run, f"[bold]Learn[/bold]: {what.get(name, name)}")
+def train(run: Run, name: str) -> None:
+    """Trains one method."""
+    say(run, f"[bold]Train[/bold]: {learner_entry(run.experiment.method(name).learner).summary}")
     summary = steps.train(run, name)
     loss = "not known, since its log is gone" if math.isnan(summary.loss) else f"{summary.loss:.3f}"
     say(run, f"  {name}: {summary.steps} steps, loss {loss}, {summary.seconds:.0f} s")
 
 
-def attempt(run: Run, explorer: str) -> None:
-    """Trials on the training tasks."""
+def try_(run: Run, explorer: str | None = None) -> None:
+    """Trials on the training tasks, of the experiment's first method that makes some unless told of which."""
+    if explorer is None:
+        if not run.experiment.explorers:
+            raise WtlError("no method of this experiment makes trials: none has `tries`")
+        explorer = run.experiment.explorers[0]
     say(run, f"[bold]Try[/bold]: trials on the training tasks with {explorer}")
-    counts = steps.collect_trials(run, explorer)
+    counts = steps.make_trials(run, explorer)
     say(run, f"  {counts['trials']:.0f} trials, {100 * counts['success']:.0f} % of them successful")
 
 
@@ -126,13 +117,14 @@ def compare(run: Run, other: Run) -> None:
     ):
         if ours != theirs:
             raise WtlError(f"{names[0]} and {names[1]} cannot be compared: their {what} is {ours!r} and {theirs!r}")
-    both = [name for name in trained(run) if name in steps.evaluated(other)]
+    both = [name for name in trained(run) if name in evaluation.evaluated(other)]
     if not both:
         raise WtlError(f"{names[1]} has no evaluation of a learner that {names[0]} has; make it with `wtl evaluate`")
-    results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
+    results.require_same_scenes(evaluation.evaluation_scenes(run), evaluation.evaluation_scenes(other), names)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
     made, others = attempts_of(run, both), attempts_of(other, both)
-    rows = results.across(made, others, entries(both, attempts), run.suite, names)
+    lines = entries(run.experiment, both, attempts)
+    rows = results.across(made, others, lines, run.suite, names)
     run.display.console.print(tables.across_table(rows, names))
 
 
@@ -143,8 +135,9 @@ def show(run: Run) -> None:
         raise WtlError(f"{path} does not exist yet; make it with `wtl evaluate --out {run.directory}`")
     document = read_document(path)
     metrics = {name: read_metrics(run.directory / name) for name in trained(run)}
+    shown = run.experiment.retrial
     with steps.timed(run, "report"):
-        made = cards(run, steps.evaluate_learner(run, "watch_try_learn", steps.evaluation_scenes(run)))
+        made = cards(run, attempts_of(run, [shown])) if shown in metrics else []
     spent = run.seconds()
     document |= {"phases_s": spent, "wall_s": results.wall_seconds(spent)}
     write_json(path, document)
@@ -155,31 +148,34 @@ def show(run: Run) -> None:
 def results_document(run: Run) -> dict[str, object]:
     """The result document of the run (``documents.Document``): every trained learner in the same scenes."""
     experiment, names = run.experiment, trained(run)
-    attempts = attempts_of(run, names)
-    pairs: list[tuple[results.Entry, results.Entry]] = []
-    if {"watch_try_learn", "one_shot"} <= set(names):
-        pairs = [(("watch_try_learn", k), ("one_shot", 0)) for k in range(1, experiment.attempts + 1)]
+    attempts, shown = attempts_of(run, names), experiment.retrial
+    pairs: list[tuple[results.Entry, results.Entry]] = [
+        ((name, k), (start, 0))
+        for name in names
+        if experiment.uses_trials(name) and (start := experiment.method(name).start) in names
+        for k in range(1, experiment.attempts + 1)
+    ]
     return results.document(
         experiment=experiment.name,
         command=_command(experiment),
         seeds=[experiment.seed],
         seconds=run.seconds(),
-        rows=results.rows(attempts, run.suite, entries(names, experiment.attempts)),
+        rows=results.rows(attempts, run.suite, entries(experiment, names, experiment.attempts)),
         comparisons=results.comparisons(attempts, pairs, run.suite),
         extra={
             "summary": experiment.summary,
             "data": steps.counts(run),
-            "outcomes": results.outcomes(attempts, run.suite) if "watch_try_learn" in names else [],
+            "outcomes": results.outcomes(attempts, run.suite, shown) if shown in names else [],
         },
     )
 
 
-def entries(names: Sequence[str], attempts: int) -> list[results.Entry]:
+def entries(experiment: Experiment, names: Sequence[str], attempts: int) -> list[results.Entry]:
     """The lines of the table if every method that learns from trials may make ``attempts`` after its first."""
     return [
         (name, trials)
         for name in names
-        for trials in (range(1, attempts + 1) if name in steps.LEARN_FROM_TRIALS else (0,))
+        for trials in (range(1, attempts + 1) if experiment.uses_trials(name) else (0,))
     ]
 
 
@@ -211,23 +207,42 @@ def reproduction(experiment: Experiment) -> str:
 
 def _changes(experiment: Experiment) -> list[str]:
     """The arguments that change the preset of this name into ``experiment``; none if it is the preset."""
-    changed = differences(as_json(preset(experiment.name)), as_json(experiment))
-    settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]
-    return ["--set", *settings] if settings else []
+    base = preset(experiment.name)
+    added = {name: Method(name, main=False) for name in experiment.methods if name not in base.methods}
+    base = replace(base, methods={**base.methods, **added})
+    before, now = settings_of(base), settings_of(experiment)
+    changed = {name: value for name, _, value in differences(before, now) if name != "suite"}
+    shared = _together(changed, now, experiment.methods)
+    names = sorted(shared, key=lambda name: name not in vars(experiment))  # options of the experiment itself come first
+    settings = [f"{name}={json.dumps(shared[name])}" for name in names]
+    outside = ["--suite", experiment.suite] if experiment.suite != base.suite else []
+    return [*outside, *(["--set", *settings] if settings else [])]
+
+
+def _together(changed: Mapping[str, Any], now: Mapping[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    """The changes, those that every method that has the option shares said once: ``net.width`` for all of them."""
+    found: dict[str, Any] = {}
+    for name, value in changed.items():
+        method, _, option = name.partition(".")
+        having = [m for m in methods if option.partition(".")[0] in now[m]] if method in methods else []
+        shared = option.partition(".")[0] not in SEPARATE and len(having) > 1
+        everywhere = shared and all((f"{m}.{option}", value) in changed.items() for m in having)
+        found[option if everywhere else name] = value
+    return found
 
 
 def trained(run: Run) -> list[str]:
-    """The learners that are trained in this run; refuses a run without any."""
-    names = [name for name in learner_names() if (run.directory / name / "model.json").exists()]
+    """The methods that are trained in this run; refuses a run without any."""
+    names = [name for name in run.experiment.known if (run.directory / name / "model.json").exists()]
     if not names:
-        raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
+        raise WtlError(f"{run.directory} holds no trained model yet; see `wtl train --help`")
     return names
 
 
 def attempts_of(run: Run, names: Sequence[str]) -> list[Attempt]:
-    """Every attempt of the learners ``names`` in the run's evaluation scenes."""
-    scenes = steps.evaluation_scenes(run)
-    return [a for name in names for a in steps.evaluate_learner(run, name, scenes)]
+    """Every attempt of the methods ``names`` in the run's evaluation scenes."""
+    scenes = evaluation.evaluation_scenes(run)
+    return [a for name in names for a in evaluation.evaluate_method(run, name, scenes)]
 
 
 def say(run: Run, text: str) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
+from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.ops.random import generator
-from watchtrylearn.reporting.results import LABELS
+from watchtrylearn.reporting import results
 from watchtrylearn.reporting.statistics import mean_interval
 from watchtrylearn.types import STATE, Adaptive, Context, Episode, Observation, Policy, Spec
 
@@ -139,19 +140,17 @@ def predictions(
 
 
 def _contexts(name: str, cases: Sequence[Case]) -> list[tuple[Method, list[Context]]]:
-    """What learner ``name`` is shown: nothing; demonstrations, right and wrong; one trial, if there are any."""
+    """What learner ``name`` is shown: demonstrations, right and wrong, if it watches; one trial, if it uses them."""
+    entry, some = learner_entry(name), any(case.trials for case in cases)
     right = [Context(demos=(case.shown,)) for case in cases]
     wrong = [Context(demos=(case.other,)) for case in cases]
     tried = [Context(trials=case.trials) for case in cases]
-    some = any(case.trials for case in cases)
-    if name == "bc":
-        return [(Method(name), [Context() for _ in cases])]
-    if name == "trials_only":
-        return [(Method(name, trials=1), tried)] if some else []
-    found = [(Method(name, "its task"), right), (Method(name, "another task"), wrong)]
-    if name == "watch_try_learn" and some:
-        both = [replace(c, trials=t.trials) for c, t in zip(right, tried, strict=True)]
-        found.append((Method(name, "its task", 1), both))
+    found = [(Method(name, "its task"), right), (Method(name, "another task"), wrong)] if entry.uses_demos else []
+    if entry.uses_trials and some:
+        shown = [replace(t, demos=c.demos if entry.uses_demos else ()) for c, t in zip(right, tried, strict=True)]
+        found.append((Method(name, "its task" if entry.uses_demos else "", 1), shown))
+    if not (entry.uses_demos or entry.uses_trials):
+        found.append((Method(name), [Context() for _ in cases]))
     return found
 
 
@@ -253,9 +252,9 @@ def tables(document: Mapping[str, Any]) -> Iterator[Table]:
 
 def label(row: Row) -> str:
     """What a person calls a line of the table."""
-    name = LABELS.get(str(row["method"]), str(row["method"]))
+    name = results.label(row["method"], 0)
     told = {"": "", "its task": ", shown its task", "another task": ", shown another task"}[row["watched"]]
-    return name + (told if row["method"] in LABELS else "") + (", after 1 trial" if row["trials"] else "")
+    return name + (told if row["method"] in learner_names() else "") + (", after 1 trial" if row["trials"] else "")
 
 
 def _cell(row: Row) -> str:

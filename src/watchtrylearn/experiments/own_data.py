@@ -1,7 +1,7 @@
 """Training on recordings from elsewhere: tasks apart by their sentence, some held out, evaluated open-loop.
 
 RUN/own_data.json   settings, a digest of the episodes, and which tasks are held out
-RUN/LEARNER/        config, metrics, checkpoints, model.safetensors
+RUN/METHOD/         config, metrics, checkpoints, model.safetensors
 RUN/results.json    action errors of every trained learner on held-out episodes, beside baselines
 """
 
@@ -19,19 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.lerobot import read_dataset
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.experiments import open_loop
+from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.open_loop import KNOWN
+from watchtrylearn.experiments.plan import Method, as_json
+from watchtrylearn.experiments.presets import watch_try_learn
 from watchtrylearn.experiments.recordings import OwnData, Split, combine, demonstrations, digest, divide
-from watchtrylearn.experiments.run import as_json
-from watchtrylearn.experiments.steps import LEARN_FROM_TRIALS
-from watchtrylearn.learners import AnyLearner, config_class, learner_names, load_named, make_learner
-from watchtrylearn.learners.contextual import EMBEDDING
-from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
-from watchtrylearn.nn.task_net import TaskNet
+from watchtrylearn.experiments.run import require_device
+from watchtrylearn.learners import learner_entry, learner_names, load_named
+from watchtrylearn.nn.target_net import make_encoder
 from watchtrylearn.reporting import results
 from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.system.config import from_json
@@ -39,8 +37,8 @@ from watchtrylearn.system.files import directory_lock, read_typed, write_json
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import differences, refuse_changes
 from watchtrylearn.training import checkpoint
-from watchtrylearn.training.fit import fit
-from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Spec, WtlError
+from watchtrylearn.training.material import Material
+from watchtrylearn.types import ENVIRONMENT, STATE, Episode, Learner, Spec, WtlError
 
 FILE = "own_data.json"
 PADDED_LIMIT = 4 * 2**30  # bytes of the training episodes side by side, each as long as the longest
@@ -51,7 +49,7 @@ SHOWN = 8  # tasks named in one line
 
 
 @dataclass(frozen=True)
-class Run:
+class OwnRun:
     """A run on own data, opened by ``open_run``."""
 
     directory: Path
@@ -61,19 +59,27 @@ class Run:
     split: Split
     digest: str
     display: Display
+    device: str = "cpu"
 
 
 @contextmanager
 def open_run(
-    directory: Path, names: Sequence[str], settings: OwnData | None, display: Display, skip_bad: bool = False
-) -> Iterator[Run]:
+    directory: Path,
+    names: Sequence[str],
+    settings: OwnData | None,
+    display: Display,
+    *,
+    skip_bad: bool = False,
+    device: str = "cpu",
+) -> Iterator[OwnRun]:
     """Opens (or begins) the run in ``directory`` on the datasets ``names`` and holds it; without names or settings it
     goes on with its own. Says what it read. Refuses other settings, and datasets that have changed."""
     if (directory / "experiment.json").exists():
         raise WtlError(f"{directory} holds a run in simulation; choose another directory with --out")
     before = _kept(directory / FILE) if (directory / FILE).exists() else None
     if not names and before is None:
-        raise WtlError(f"{directory} holds no run yet; begin one with `wtl train one_shot --data DATASET`")
+        raise WtlError(f"{directory} holds no run yet; begin one with `wtl train METHOD --data DATASET`")
+    require_device(device)
     names = tuple(names) or tuple(before.datasets if before else ())
     chosen = settings or from_json(OwnData, before.settings if before else {}, str(directory / FILE))
     datasets = [read_dataset(name, chosen.columns, skip_bad=skip_bad) for name in names]
@@ -93,51 +99,59 @@ def open_run(
                 raise WtlError(
                     f"what is in {', '.join(names)} has changed since {directory} was begun; use another --out"
                 )
-        yield Run(directory, names, chosen, spec, split, now.sha256, display)
+        yield OwnRun(directory, names, chosen, spec, split, now.sha256, display, device)
 
 
-def train(run: Run, name: str) -> None:
-    """Trains learner ``name`` in RUN/name from the training episodes."""
-    settings, spec = run.settings, run.spec
-    net = replace(settings.net, embedding=EMBEDDING) if name == "contextual" else settings.net
-    episodes = run.split.train if name in LEARN_FROM_TRIALS else [e for e in run.split.train if e.kind == "demo"]
-    if name in LEARN_FROM_TRIALS and not any(e.kind == "trial" for e in episodes):
+def train(run: OwnRun, name: str) -> None:
+    """Trains method ``name`` in RUN/name from the training episodes."""
+    spec, uses_trials = run.spec, learner_entry(name).uses_trials
+    episodes = run.split.train if uses_trials else [e for e in run.split.train if e.kind == "demo"]
+    if uses_trials and not any(e.kind == "trial" for e in episodes):
         raise WtlError(
             f"{name} learns from trials, and {', '.join(run.names)} has none; `--set columns.kind=COLUMN` "
             "says which column tells trials from demonstrations"
         )
-    plan = replace(settings.train, seed=settings.seed)
-    usual = config_class(name)(net=net)
-    elsewhere = 0.0 if _share_scenes(episodes) else 1.0
-    config = replace(usual, sampling=replace(usual.sampling, frames=settings.frames, elsewhere=elsewhere))
-    pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
-    size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.observation.values()))
+    size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.numbers.values()))
+    size += sum(len(e) + 1 for e in episodes) * sum(c.size for c in spec.images.values())
     if size > PADDED_LIMIT:
         raise WtlError(
             f"{len(episodes)} episodes of up to {spec.horizon} steps take {size / 1e9:.1f} GB of memory side by side, "
             f"more than {PADDED_LIMIT / 1e9:.1f} GB; `--set every=3` keeps every third step"
         )
     say(run.display, f"{name}: {len(episodes)} episodes in {size / 1e6:.0f} MB")
-    store = stack(episodes, spec)
-    learner = make_learner(name, spec, config, seed=settings.seed)
+    method = _method(run.settings, name, 0.0 if _share_scenes(episodes) else 1.0)
     data = {"episodes": run.digest, "held out": "; ".join(run.split.held_out)}
-    if isinstance(learner, WatchTryLearn):
-        learner.start_from(_one_shot(run))
-        data["weights of one_shot"] = checkpoint.model_sha256(run.directory / "one_shot")
-    learner.prepare(store)
-    summary = fit(
-        learner,
-        lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
-        plan,
-        run.directory / name,
-        data,
-        run.display,
+    start = None
+    if method.start:
+        if not _is_trained(run, method.start):
+            raise WtlError(f"{name} starts from {method.start}; first `wtl train {method.start} --out {run.directory}`")
+        start = _load(run, method.start)
+        data[f"weights of {method.start}"] = checkpoint.model_sha256(run.directory / method.start)
+    material = Material(
+        spec=spec,
+        memory=EpisodeMemory(looked_at(method, spec), episodes),
+        tasks=(),
+        attempts=None,
+        batch_size=method.train.batch_size,
+        seed=run.settings.seed,
     )
+    summary = fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
     say(run.display, f"{name}: {summary.steps} steps, loss {summary.loss:.3f}, {summary.seconds:.0f} s")
     write_json(run.directory / "seconds.json", _seconds(run) | {f"train {name}": round(summary.seconds, 1)})
 
 
-def assess(run: Run) -> None:
+def _method(settings: OwnData, name: str, elsewhere: float) -> Method:
+    """The method ``name`` with the network and the training of the run; a learner that has no such network is as it is
+    by default. ``elsewhere``: the share of examples whose trials come from any scene."""
+    family = watch_try_learn(settings.net, settings.train, frames=settings.frames)
+    method = family.get(name) or Method(name, train=settings.train)
+    if not hasattr(method.config, "sampling"):
+        return method
+    sampling = replace(method.config.sampling, elsewhere=elsewhere)
+    return replace(method, config=replace(method.config, sampling=sampling))
+
+
+def assess(run: OwnRun) -> None:
     """Predicts the actions of the held-out episodes with every trained learner; writes RUN/results.json, prints it."""
     learners = _trained(run)
     cases, spec = run.split.cases, run.spec
@@ -192,31 +206,24 @@ def _kept(path: Path) -> _Kept:
     return replace(kept, settings=as_json(from_json(OwnData, kept.settings, str(path))))
 
 
-def _trained(run: Run) -> dict[str, AnyLearner]:
+def _trained(run: OwnRun) -> dict[str, Learner]:
     found = {name: _load(run, name) for name in learner_names() if _is_trained(run, name)}
     if not found:
-        raise WtlError(f"{run.directory} holds no trained model yet; `wtl train one_shot --out {run.directory}`")
+        raise WtlError(f"{run.directory} holds no trained model yet; `wtl train METHOD --out {run.directory}`")
     return found
 
 
-def _is_trained(run: Run, name: str) -> bool:
+def _is_trained(run: OwnRun, name: str) -> bool:
     return (run.directory / name / "model.json").exists()
 
 
-def _load(run: Run, name: str) -> AnyLearner:
+def _load(run: OwnRun, name: str) -> Learner:
     """The trained learner RUN/name; refused if it is another, or was trained for other data."""
     learner = load_named(name, run.directory / name)
     different = learner.spec.differences(run.spec)
     if different:
         raise WtlError(f"{run.directory / name} was trained for other data: {'; '.join(different)}")
-    return learner
-
-
-def _one_shot(run: Run) -> OneShot:
-    if not _is_trained(run, "one_shot"):
-        raise WtlError(f"watch_try_learn starts from one_shot; first `wtl train one_shot --out {run.directory}`")
-    learner = _load(run, "one_shot")
-    assert isinstance(learner, OneShot)
+    learner.to(run.device)
     return learner
 
 
@@ -226,7 +233,7 @@ def _share_scenes(episodes: Sequence[Episode]) -> bool:
     return bool(places["demo"] & places["trial"])
 
 
-def _seconds(run: Run) -> dict[str, float]:
+def _seconds(run: OwnRun) -> dict[str, float]:
     """Wall time of each training, all sessions."""
     path = run.directory / "seconds.json"
     return read_typed(path, dict[Text, Seconds]) if path.exists() else {}
@@ -249,7 +256,7 @@ def _describe(display: Display, spec: Spec, episodes: Sequence[Episode], split: 
     unseen = [f"observation.{name}" for name in spec.observation if name not in (STATE, ENVIRONMENT)]
     if unseen:
         say(display, f"no network here looks at {', '.join(unseen)}")
-    embedding = TaskNet(settings.net, spec).config.embedding  # refuses sizes that do not fit
+    embedding = make_encoder(settings.net, spec).name  # refuses sizes that do not fit
     say(display, f"episodes of up to {spec.horizon} steps, {spec.fps} a second; embedding {embedding!r}")
 
 
@@ -258,7 +265,7 @@ def _listed(sentences: Sequence[str]) -> str:
     return ", ".join(repr(sentence) for sentence in sentences[:SHOWN]) + more
 
 
-def _command(run: Run, names: Sequence[str]) -> str:
+def _command(run: OwnRun, names: Sequence[str]) -> str:
     """The commands that make these results."""
     changed = differences(as_json(OwnData()), as_json(run.settings))
     settings = [f"{name}={json.dumps(value)}" for name, _, value in changed]

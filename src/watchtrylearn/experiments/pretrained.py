@@ -12,19 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments import evaluation, main_job
+from watchtrylearn.experiments.plan import Experiment
+from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.learners.weights import RESULTS, pretrained
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting import results, tables
 from watchtrylearn.reporting.documents import read_published
-from watchtrylearn.system.config import from_json
 from watchtrylearn.system.files import write_json
 from watchtrylearn.system.progress import Display
 from watchtrylearn.training import checkpoint
 from watchtrylearn.types import WtlError
 
-LEARNERS = ("one_shot", "watch_try_learn")
+LEARNERS = TRIAL, RETRIAL = ("one_shot", "watch_try_learn")
 DEMO_TASKS = 8  # two scenes each, one of them in conflict with the task's only demonstration
 CLIPS = 4  # scenes that a report shows
 
@@ -33,12 +34,12 @@ YES_NO = {True: "yes", False: "no"}
 _SCENES = {"all": "in all {n} scenes of {tasks} new tasks", "conflict": "in the {n} scenes where the readings disagree"}
 
 
-def evaluate(name: str, out: Path | None, display: Display) -> None:
+def evaluate(name: str, out: Path | None, display: Display, device: str = "cpu") -> None:
     """Both learners on the full test table: are the published rates found again; the table, each rate, a report."""
     published, experiment = _shipped(name)
     summary = f"the weights of {name} on its test table"
     experiment = replace(experiment, name=f"pretrained-{name}", summary=summary, gallery=CLIPS)
-    with _opened(name, experiment, out, display) as run:
+    with _opened(name, experiment, out, display, device) as run:
         document = _assessed(run, f"wtl evaluate --pretrained {name}", attempts(run))
         verdict, *each = agreement(published, document)
         _tell(display, verdict)
@@ -47,12 +48,12 @@ def evaluate(name: str, out: Path | None, display: Display) -> None:
         main_job.show(run)
 
 
-def demo(name: str, out: Path | None, display: Display) -> None:
+def demo(name: str, out: Path | None, display: Display, device: str = "cpu") -> None:
     """A few test tasks: one demonstration each, two scenes, a trial and a retrial; the table, and a report with clips.
 
     Which tasks and scenes is a matter of their numbers alone, and all of them count.
     """
-    with demo_run(name, out, display) as run:
+    with demo_run(name, out, display, device) as run:
         made = attempts(run)
         document = _assessed(run, f"wtl demo --pretrained {name}", made)
         _tell(display, *story(made, run))
@@ -62,7 +63,7 @@ def demo(name: str, out: Path | None, display: Display) -> None:
 
 
 @contextmanager
-def demo_run(name: str, out: Path | None, display: Display) -> Iterator[Run]:
+def demo_run(name: str, out: Path | None, display: Display, device: str = "cpu") -> Iterator[Run]:
     """The run of ``demo``, opened: the weights, and a few test tasks."""
     _, experiment = _shipped(name)
     few = replace(
@@ -74,7 +75,7 @@ def demo_run(name: str, out: Path | None, display: Display) -> Iterator[Run]:
         attempts=1,
         gallery=CLIPS,
     )
-    with _opened(name, few, out, display) as run:
+    with _opened(name, few, out, display, device) as run:
         yield run
 
 
@@ -85,13 +86,13 @@ def _shipped(name: str) -> tuple[Document, Experiment]:
     """The published results of the weights called ``name``, and the experiment they come from."""
     path = pretrained(name) / RESULTS
     published = read_published(path)
-    return published, from_json(Experiment, published["config"], f"{path}: config")
+    return published, read_experiment(published["config"], f"{path}: config")
 
 
 @contextmanager
-def _opened(name: str, experiment: Experiment, out: Path | None, display: Display) -> Iterator[Run]:
+def _opened(name: str, experiment: Experiment, out: Path | None, display: Display, device: str) -> Iterator[Run]:
     """A run directory that holds the weights; one that holds another run, or other weights, is refused."""
-    with open_run(out or Path("runs") / experiment.name, experiment, display) as run:
+    with open_run(out or Path("runs") / experiment.name, experiment, display, device=device) as run:
         for learner in LEARNERS:
             checkpoint.copy_model(pretrained(name) / learner, run.directory / learner)
         main_job.say(run, f"[bold]{experiment.name}[/bold]: {experiment.summary}")
@@ -100,22 +101,22 @@ def _opened(name: str, experiment: Experiment, out: Path | None, display: Displa
 
 def attempts(run: Run) -> list[Attempt]:
     """Every attempt of both learners in the run's test scenes, made and stored unless they are there."""
-    scenes = steps.evaluation_scenes(run)
-    return [attempt for name in LEARNERS for attempt in steps.evaluate_learner(run, name, scenes)]
+    scenes = evaluation.evaluation_scenes(run)
+    return [attempt for name in LEARNERS for attempt in evaluation.evaluate_method(run, name, scenes)]
 
 
 def rows(made: Sequence[Attempt], run: Run) -> list[results.Row]:
     """One-shot imitation, and Watch-Try-Learn after one trial, two ..."""
-    return results.rows(made, run.suite, [("one_shot", 0), *_retrials(run)])
+    return results.rows(made, run.suite, [(TRIAL, 0), *_retrials(run)])
 
 
 def _retrials(run: Run) -> list[results.Entry]:
-    return [("watch_try_learn", trials) for trials in range(1, run.experiment.attempts + 1)]
+    return [(RETRIAL, trials) for trials in range(1, run.experiment.attempts + 1)]
 
 
 def _assessed(run: Run, command: str, made: Sequence[Attempt]) -> Document:
     """The result document of the attempts, written to RUN/results.json."""
-    pairs: list[tuple[results.Entry, results.Entry]] = [(entry, ("one_shot", 0)) for entry in _retrials(run)]
+    pairs: list[tuple[results.Entry, results.Entry]] = [(entry, (TRIAL, 0)) for entry in _retrials(run)]
     document = results.document(
         experiment=run.experiment.name,
         command=command,
@@ -181,7 +182,7 @@ def _rate(value: float) -> str:
 
 def story(made: Sequence[Attempt], run: Run) -> list[str]:
     """A line per scene: what a person would say, and what came of the trial and of the retrial."""
-    pairs = results.paired(made, ("watch_try_learn", 0), ("watch_try_learn", 1))
+    pairs = results.paired(made, (RETRIAL, 0), (RETRIAL, 1))
     width = max(len(trial.scene.task.sentence) for trial, _ in pairs)
     return [
         f"  {trial.scene.task.sentence.capitalize():<{width}}  trial: {YES_NO[results.succeeded(trial)]:<3}  "
@@ -193,7 +194,7 @@ def story(made: Sequence[Attempt], run: Run) -> list[str]:
 
 def summary(made: Sequence[Attempt], run: Run) -> list[str]:
     """How many trials and retrials got a yes, over all the scenes and where the readings disagree."""
-    found = results.rows(made, run.suite, [("watch_try_learn", 0), ("watch_try_learn", 1)])
+    found = results.rows(made, run.suite, [(RETRIAL, 0), (RETRIAL, 1)])
     totals = {subset: [r for r in found if (r["family"], r["subset"]) == ("all", subset)] for subset in _SCENES}
     return [_counted(_SCENES[subset], trial, retrial) for subset, (trial, retrial) in totals.items()]
 

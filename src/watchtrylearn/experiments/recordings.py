@@ -11,10 +11,10 @@ import numpy as np
 from watchtrylearn.data.lerobot import Columns, Dataset, part
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.open_loop import KNOWN, NEW, Case
-from watchtrylearn.nn.task_net import NetConfig
+from watchtrylearn.nn.target_net import NetConfig
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.config import require_within
-from watchtrylearn.training.fit import TrainConfig
+from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Channel, Episode, Spec, WtlError, canonical_json
 
 APART = 1_000_000  # between the scenes of datasets that do not say in which scene they were recorded

@@ -2,11 +2,10 @@
 
 RUN/experiment.json      the resolved config, versions, the command
 RUN/demos/               demonstrations of the training tasks        (LeRobot v3.0 datasets)
-RUN/trials/one_shot/     trials of the trial policy, with outcomes
-RUN/trials/bc/           trials made without a demonstration
-RUN/LEARNER/             config, metrics, checkpoints, model.safetensors
+RUN/trials/METHOD/       trials of a method, with outcomes
+RUN/METHOD/              config, metrics, checkpoints, model.safetensors
 RUN/evaluation/demos/    the demonstrations shown at evaluation
-RUN/evaluation/LEARNER/  every attempt of the evaluation
+RUN/evaluation/METHOD/   every attempt of the evaluation
                          (trials and attempts: made_by.json, the hash of the weights that made them)
 RUN/beside/              the lock and the wall times of a second process (``beside.py``)
 RUN/seconds.json, RUN/results.json, RUN/report.html
@@ -15,8 +14,6 @@ RUN/seconds.json, RUN/results.json, RUN/report.html
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +25,12 @@ import torch
 from rich.markup import escape
 
 from watchtrylearn.data.store import EpisodeStore
-from watchtrylearn.experiments import Experiment
-from watchtrylearn.learners import learner_names, outline
+from watchtrylearn.experiments.plan import Experiment, as_json, settings_of
+from watchtrylearn.experiments.presets import read_experiment
+from watchtrylearn.learners import outline
 from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.suites import Suite, make_suite
-from watchtrylearn.system.config import from_json
+from watchtrylearn.suites.outside import is_outside, located
 from watchtrylearn.system.files import contained, directory_lock, read_typed, write_json
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import refuse_changes
@@ -43,6 +41,7 @@ from watchtrylearn.types import Split, Task, WtlError
 BESIDE = "beside"  # the folder of a second process, and the mark of its wall times
 SECONDS = "seconds.json"
 LAST_BREATH = 30.0  # seconds: a second process ends soon after the one that started it
+DEVICES = ("cpu", "cuda")
 _HARMLESS = ("gallery", "summary")
 
 
@@ -56,13 +55,17 @@ class _Stored:
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment in a directory, opened by ``open_run``; ``second``: by the process beside the one that holds it."""
+    """An experiment in a directory, opened by ``open_run``.
+
+    ``device``: where learners are trained and act. ``second``: opened by the process beside the one that holds it.
+    """
 
     directory: Path
     experiment: Experiment
     suite: Suite
     display: Display
     skip_bad: bool = False
+    device: str = "cpu"
     second: bool = False
 
     def store(self, *parts: str) -> EpisodeStore:
@@ -115,32 +118,62 @@ def _read_seconds(path: Path) -> dict[str, float]:
 
 @contextmanager
 def open_run(
-    directory: Path, experiment: Experiment | None, display: Display, skip_bad: bool = False, second: bool = False
+    directory: Path,
+    experiment: Experiment | None,
+    display: Display,
+    *,
+    suite: str | None = None,
+    skip_bad: bool = False,
+    device: str = "cpu",
+    second: bool = False,
 ) -> Iterator[Run]:
     """Opens (or begins) the run in ``directory`` and holds it: another process is refused, but for the ``second`` that
     the holder itself has started (``beside.py``).
 
-    Without an ``experiment``, the directory's own is continued. Raises ``WtlError`` if there is neither, or if the
-    directory holds an experiment with other settings, naming each.
+    Without an ``experiment``, the directory's own is continued. Code of a ``suite`` from outside is never run because a
+    directory says so: whoever opens such a run names the suite again.
+
+    Raises ``WtlError`` if there is no experiment, or if the directory holds one with other settings, naming each.
     """
     settings = directory / "experiment.json"
     if experiment is None and not settings.exists():
         raise WtlError(f"{directory} holds no run yet; begin one with `wtl record --preset NAME --out {directory}`")
+    require_device(device)
     lock = directory_lock(directory / BESIDE, wait=LAST_BREATH) if second else directory_lock(directory)
     with lock, _one_torch_thread():
         kept = _kept(settings) if settings.exists() else None
         if kept is not None and experiment is not None:
-            refuse_changes(as_json(kept), as_json(experiment), directory, _HARMLESS)
+            refuse_changes(settings_of(kept), settings_of(experiment), directory, _HARMLESS)
         chosen = experiment or kept
         assert chosen is not None
-        suite = make_suite(chosen.suite)
-        chosen_tasks(suite, "train", chosen.tasks, "tasks")
-        chosen_tasks(suite, chosen.split, chosen.eval_tasks, "eval_tasks")
-        for name in learner_names():
-            outline(name, suite.spec, chosen.config(name))  # refuses sizes that do not fit
+        made = make_suite(_named(chosen, directory, suite if experiment is None else chosen.suite))
+        chosen_tasks(made, "train", chosen.tasks, "tasks")
+        chosen_tasks(made, chosen.split, chosen.eval_tasks, "eval_tasks")
+        for method in chosen.methods.values():
+            outline(method.learner, made.spec, method.config)  # refuses sizes that do not fit
         if kept is None:  # nothing is written before everything is found sound
             write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
-        yield Run(directory, chosen, suite, display, skip_bad, second)
+        yield Run(directory, chosen, made, display, skip_bad, device, second)
+
+
+def _named(experiment: Experiment, directory: Path, told: str | None) -> str:
+    """The suite of an experiment; one from outside must be ``told`` by whoever opens its run."""
+    if is_outside(experiment.suite) and told is None:
+        raise WtlError(
+            f"{directory} was begun with the suite {experiment.suite}, which is code from outside this library; "
+            f"if you trust it, name it: --suite {experiment.suite}"
+        )
+    if told is not None and located(told) != experiment.suite:
+        raise WtlError(f"{directory} was begun with the suite {experiment.suite}, not {told}")
+    return experiment.suite
+
+
+def require_device(device: str) -> None:
+    """Refuses a device that is not there."""
+    if device not in DEVICES:
+        raise WtlError(f"--device is {' or '.join(DEVICES)}, not {device[:60]!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise WtlError("--device cuda: torch finds no CUDA device here; leave it out to work on the CPU")
 
 
 @contextmanager
@@ -159,7 +192,7 @@ def _kept(settings: Path) -> Experiment:
     """The experiment that a run directory belongs to."""
     stored = read_typed(settings, _Stored)
     try:
-        return from_json(Experiment, stored.experiment, "experiment")
+        return read_experiment(stored.experiment, "experiment")
     except WtlError as error:
         by = f"version {stored.versions.get('watchtrylearn', 'unknown')[:20]}"
         raise WtlError(f"{settings}, written by {by}, is not an experiment of this version: {error}") from error
@@ -188,9 +221,3 @@ def stop_if(signalled: int, what: str, directory: Path) -> None:
             f"stopped while {what}; everything so far is saved in {directory}, and the same command continues",
             signalled,
         )
-
-
-def as_json(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings as JSON has it: tuples are lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
-    return plain

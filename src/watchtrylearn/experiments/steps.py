@@ -1,4 +1,4 @@
-"""The steps of an experiment: watch, train, try, learn, evaluate. Each continues where it stopped.
+"""The steps of an experiment: record, train, try (and evaluate, in ``evaluation.py``). Each continues where it stopped.
 
 Work is cut into batches whose content depends on nothing but the experiment, and each finished batch is saved
 durably before the next begins; so a step that was killed redoes at most one batch and ends with the same data.
@@ -7,44 +7,38 @@ durably before the next begins; so a step that was killed redoes at most one bat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from watchtrylearn.data.batches import gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.frames import load_memory
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
+from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
-from watchtrylearn.learners import AnyLearner, learner_names, load_named, make_learner
-from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
+from watchtrylearn.learners import learner_entry, load_named
 from watchtrylearn.ops.random import generator
-from watchtrylearn.protocol import Attempt, Scene, evaluate, require_same_spec
+from watchtrylearn.protocol import require_same_spec
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator
 from watchtrylearn.system.files import read_typed, write_json
 from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
 from watchtrylearn.training import checkpoint
-from watchtrylearn.training.fit import TrainSummary, fit
-from watchtrylearn.types import Context, Episode, Learner, Spec, Task, WtlError
+from watchtrylearn.training.fit import TrainSummary
+from watchtrylearn.training.material import Material
+from watchtrylearn.types import Context, Episode, Explorer, Learner, Policy, Task, WtlError
 
 BATCH = 256  # worlds at once
-TEST_DEMO_SEED = 1_000_000  # scene seeds of evaluation: far from those of training
-TEST_SEED = 2_000_000
-AGAIN, ELSEWHERE = 20, 1000  # attempts of the demonstrator at a test task, and how far apart their scene seeds are
-EXPLORERS = {"one_shot": "trials_per_demo", "bc": "blind_trials_per_demo"}
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
-LEARN_FROM_TRIALS = ("trials_only", "watch_try_learn")
-NEEDS = {"bc": (), "contextual": (), "one_shot": (), "trials_only": ("bc",), "watch_try_learn": ("one_shot",)}
 
 
-# ---------------------------------------------------------------------------------------------------- watch
+# --------------------------------------------------------------------------------------------------- record
 
 
 def record(run: Run) -> dict[str, int]:
@@ -53,7 +47,7 @@ def record(run: Run) -> dict[str, int]:
     Only successes are stored. A batch is (tasks x scenes) in a fixed order; the last stored demonstration tells
     how far an interrupted recording came.
     """
-    expert = _demonstrator(run)
+    expert = demonstrator(run)
     jobs = [(task, seed) for task in training_tasks(run) for seed in range(run.experiment.demos_per_task)]
     with (
         timed(run, "record"),
@@ -92,9 +86,13 @@ def _stored(store: EpisodeStore, jobs: Sequence[tuple[Task, int]]) -> int:
     return min(len(jobs), (position[last.task.name, last.seed] // BATCH + 1) * BATCH)
 
 
-def _demonstrator(run: Run) -> Demonstrator:
+def demonstrator(run: Run, where: str = "demos") -> Demonstrator:
+    """The run's suite, refused if it cannot demonstrate; ``where``: the dataset that a person would have to record."""
     if not isinstance(run.suite, Demonstrator):
-        raise WtlError(f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself")
+        raise WtlError(
+            f"suite {run.suite.name!r} cannot demonstrate its tasks; record demonstrations yourself, into "
+            f"{run.directory / where}"
+        )
     return run.suite
 
 
@@ -102,31 +100,33 @@ def _demonstrator(run: Run) -> Demonstrator:
 
 
 def train(run: Run, name: str) -> TrainSummary:
-    """Trains learner ``name`` in RUN/name from the demonstrations and the trials it needs."""
-    config = run.experiment.config(name)
-    plan = replace(getattr(run.experiment.train, name), seed=run.experiment.seed)
-    stores = {"demos": _required(run, "demos")}
-    stores |= {f"trials/{explorer}": _required(run, "trials", explorer) for explorer in NEEDS[name]}
-    episodes = [episode for store in stores.values() for episode in store.read()]
+    """Trains method ``name`` in RUN/name from the demonstrations and from the trials that it learns from."""
+    method = run.experiment.method(name)
+    stores = _demonstrations(run, method.learner)
+    stores |= {f"trials/{explorer}": _required(run, "trials", explorer) for explorer in method.trials}
     data = {where: store.digest() for where, store in stores.items()}
-    pairs = PairIndex(EpisodeTable.of(episodes), config.sampling)
-    store = stack(episodes, run.suite.spec)
-    learner = make_learner(name, run.suite.spec, config, seed=run.experiment.seed)
-    if isinstance(learner, WatchTryLearn):
-        one_shot = trained(run, "one_shot")
-        assert isinstance(one_shot, OneShot)
-        learner.start_from(one_shot)
-        data["weights of one_shot"] = checkpoint.model_sha256(_model(run, "one_shot"))
-    learner.prepare(store)
+    start = None
+    if method.start:
+        start = trained(run, method.start)
+        data[f"weights of {method.start}"] = checkpoint.model_sha256(_model(run, method.start))
+    material = Material(
+        spec=run.suite.spec,
+        memory=load_memory(list(stores.values()), looked_at(method, run.suite.spec)),
+        tasks=training_tasks(run),
+        attempts=functools.partial(_attempts, run),
+        batch_size=method.train.batch_size,
+        seed=run.experiment.seed,
+    )
     with timed(run, f"train {name}"):
-        return fit(
-            learner,
-            lambda rng: gather(store, pairs.sample(rng, plan.batch_size)),
-            plan,
-            run.directory / name,
-            data,
-            run.display,
-        )
+        return fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
+
+
+def _demonstrations(run: Run, learner: str) -> dict[str, EpisodeStore]:
+    """The recorded demonstrations; a learner that says itself what it is trained on can do without."""
+    optional = hasattr(learner_entry(learner).learner, "source")
+    if optional and run.stored("demos") is None:
+        return {}
+    return {"demos": _required(run, "demos")}
 
 
 def _required(run: Run, *parts: str) -> EpisodeStore:
@@ -139,12 +139,15 @@ def _required(run: Run, *parts: str) -> EpisodeStore:
     return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
-def trained(run: Run, name: str) -> AnyLearner:
-    """The trained learner RUN/name; refused if it is another, of other settings, or does not fit the suite."""
-    learner = load_named(name, _model(run, name))
+def trained(run: Run, name: str) -> Learner:
+    """The trained learner RUN/name on the run's device; refused if it is another, of other settings, or does not fit
+    the suite."""
+    method = run.experiment.method(name)
+    learner = load_named(method.learner, _model(run, name))
     require_same_spec(learner, run.suite)
-    found, wanted = (dataclasses.asdict(config) for config in (learner.config, run.experiment.config(name)))
+    found, wanted = (dataclasses.asdict(config) for config in (learner.config, method.config))
     refuse_changes(found, wanted, run.directory / name)
+    learner.to(run.device)
     return learner
 
 
@@ -174,17 +177,21 @@ def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
 # ------------------------------------------------------------------------------------------------------ try
 
 
-def collect_trials(run: Run, explorer: str) -> dict[str, int | float]:
-    """Trials of policy ``explorer`` in the demonstrated training scenes, with outcomes, into RUN/trials/explorer.
+def make_trials(run: Run, explorer: str) -> dict[str, int | float]:
+    """Trials of method ``explorer`` in the demonstrated training scenes, with outcomes, into RUN/trials/explorer.
 
     Every demonstrated scene is tried, after watching a demonstration from *another* scene of the task, so that
     the expert's episode in that very scene can be imitated afterwards.
     """
-    if explorer not in EXPLORERS:
-        raise WtlError(f"unknown trial policy {explorer!r}; {suggestion(explorer, EXPLORERS)}")
+    repeats = run.experiment.method(explorer).tries
+    if not repeats:
+        raise WtlError(
+            f"{explorer} makes no trials in this experiment; {suggestion(explorer, run.experiment.explorers)}"
+        )
     demos = _required(run, "demos").read()
-    repeats = getattr(run.experiment, EXPLORERS[explorer])
     learner = trained(run, explorer)
+    if not isinstance(learner, Explorer):
+        raise WtlError(f"{explorer} cannot gather trials: it has no `explore`")
     shown = _OtherDemos(demos, run.experiment.seed)
     with (
         timed(run, f"try {explorer}"),
@@ -210,12 +217,18 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
 
 
 def _trials(
-    run: Run, learner: Learner, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+    run: Run, explorer: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
 ) -> list[Episode]:
-    worlds = run.suite.worlds([d.task for d in demonstrated], [d.seed for d in demonstrated])
+    policy = explorer.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
+    tasks, seeds = [d.task for d in demonstrated], [d.seed for d in demonstrated]
+    return _attempts(run, policy, tasks, seeds, attempt=repeat, run_seed=run.experiment.seed)
+
+
+def _attempts(run: Run, policy: Policy, tasks: Sequence[Task], seeds: Sequence[int], **options: Any) -> list[Episode]:
+    """One attempt of ``policy`` at each task in the scene of its seed."""
+    worlds = run.suite.worlds(tasks, seeds)
     try:
-        policy = learner.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
-        return rollout(policy, worlds, attempt=repeat, run_seed=run.experiment.seed)
+        return rollout(policy, worlds, **options)
     finally:
         worlds.close()
 
@@ -241,104 +254,12 @@ def counts(run: Run) -> dict[str, int | float]:
     demos = run.stored("demos")
     recorded = 0 if demos is None else len(demos)
     found: dict[str, int | float] = {"recorded": recorded, "failed": jobs - recorded}
-    for explorer in EXPLORERS:
+    for explorer in run.experiment.explorers:
         trials = run.stored("trials", explorer)
         outcomes = [] if trials is None else [r.success for r in trials.records]
         found[f"trials_{explorer}"] = len(outcomes)
         found[f"trials_{explorer}_success"] = round(float(np.mean(outcomes)), 4) if outcomes else 0.0
     return found
-
-
-# ------------------------------------------------------------------------------------------------- evaluate
-
-
-def evaluation_scenes(run: Run) -> list[Scene]:
-    """The scenes every method is tested in: held-out tasks, each scene with its own demonstration.
-
-    Scene ``j`` of a task has seed TEST_SEED + j and shows the demonstration of seed TEST_DEMO_SEED + j // 2: where
-    a seed's parity decides what is on the left, exactly half of the scenes conflict with their demonstration.
-    """
-    chosen = chosen_tasks(run.suite, run.experiment.split, run.experiment.eval_tasks, "eval_tasks")
-    jobs = [(t, TEST_DEMO_SEED + j) for t in chosen for j in range((run.experiment.scenes + 1) // 2)]
-    demos = _test_demos(run, jobs)
-    return [
-        Scene(task, (demos[task.name, TEST_DEMO_SEED + j // 2],), TEST_SEED + j)
-        for task in chosen
-        for j in range(run.experiment.scenes)
-    ]
-
-
-def _test_demos(run: Run, jobs: Sequence[tuple[Task, int]]) -> dict[tuple[str, int], Episode]:
-    with run.store("evaluation", "demos") as store:
-        if len(store) == 0:
-            store.append(_successes(_demonstrator(run), jobs, run.suite.spec))
-    episodes = store.read()
-    if len(episodes) != len(jobs):
-        raise WtlError(f"{store.path} holds {len(episodes)} demonstrations instead of {len(jobs)}; remove it")
-    for number, (episode, (task, seed)) in enumerate(zip(episodes, jobs, strict=True)):
-        again, other = divmod(episode.seed - seed, ELSEWHERE)  # where the demonstrator failed at first
-        if (episode.task, episode.kind, episode.success, other) != (task, "demo", True, 0) or not 0 <= again < AGAIN:
-            raise WtlError(
-                f"{store.path}: episode {number} is not a demonstration of task {task.name} ({task.split}) in scene "
-                f"{seed}, but of {episode.task.name} ({episode.task.split}) in scene {episode.seed}; remove that folder"
-            )
-    keys = [(task.name, seed) for task, seed in jobs]
-    return dict(zip(keys, episodes, strict=True))
-
-
-def _successes(expert: Demonstrator, jobs: Sequence[tuple[Task, int]], spec: Spec) -> list[Episode]:
-    """One successful, sound demonstration per job; where the expert fails, a later seed of the same parity is used."""
-    episodes = expert.demonstrations([t for t, _ in jobs], [s for _, s in jobs])
-    for again in range(1, AGAIN):
-        failed = [i for i, e in enumerate(episodes) if not e.success or e.problems(spec)]
-        if not failed:
-            return episodes
-        retried = expert.demonstrations([jobs[i][0] for i in failed], [jobs[i][1] + ELSEWHERE * again for i in failed])
-        for i, episode in zip(failed, retried, strict=True):
-            episodes[i] = episode
-    raise WtlError(f"the expert failed {AGAIN} times at task {jobs[failed[0]][0].name}")
-
-
-def evaluated(run: Run) -> list[str]:
-    """The learners whose evaluation is stored in this run."""
-    return [name for name in learner_names() if run.stored("evaluation", name)]
-
-
-def evaluate_learner(run: Run, name: str, scenes: Sequence[Scene]) -> list[Attempt]:
-    """All attempts of learner ``name`` on ``scenes``, read from RUN/evaluation/name or made and stored there."""
-    trials = run.experiment.attempts if name in LEARN_FROM_TRIALS else 0
-    expected = [(s, k) for k in range(trials + 1) for s in scenes]
-
-    def make(on_step: Callable[[int], None]) -> list[Episode]:
-        learner, seed = trained(run, name), run.experiment.seed
-        made = evaluate(learner, run.suite, scenes, trials=trials, run_seed=seed, on_step=on_step)
-        return [attempt.episode for attempt in made]
-
-    episodes = kept(run, name, name, [(s.task, s.seed) for s, _ in expected], make)
-    return [Attempt(name, s, k, e, run.experiment.seed) for (s, k), e in zip(expected, episodes, strict=True)]
-
-
-def kept(
-    run: Run,
-    name: str,
-    learner: str,
-    expected: Sequence[tuple[Task, int]],
-    make: Callable[[Callable[[int], None]], list[Episode]],
-) -> list[Episode]:
-    """The episodes in RUN/evaluation/name; if there are none yet, those that ``make`` makes, stored first.
-
-    Refuses stored episodes that are not at the ``expected`` tasks and scenes, in that order, and those that other
-    weights of ``learner`` made.
-    """
-    with made_by(run, learner, "evaluation", name) as store:
-        if len(store) == 0:
-            scenes = len(set(expected))
-            steps = run.suite.spec.horizon * len(expected) // scenes
-            with timed(run, "evaluate"), run.display.track(f"evaluating {name}", steps) as advance:
-                store.append_attempts(make(lambda running: advance(1, f"{running} worlds running")))
-    if [(r.task.name, r.seed) for r in store.records] != [(task.name, seed) for task, seed in expected]:
-        raise WtlError(f"{store.path} holds attempts in other scenes than this evaluation's; remove it")
-    return store.read()
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.experiments import Experiment, main_job
+from watchtrylearn.experiments import main_job
+from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting import results
@@ -28,7 +29,9 @@ DEMOS = (2, 4)  # demonstrations of each of the experiment's tasks, besides its 
 LEARNERS = ("one_shot", "watch_try_learn")
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
+def reproduce(
+    experiment: Experiment, out: Path, display: Display, processes: int, device: str = "cpu"
+) -> Iterator[dict[str, Any]]:
     """Every amount of data with every seed, one run directory each below ``out``.
 
     Yields the result document of all seeds so far, after each. All in one process: no method here is independent of
@@ -40,7 +43,7 @@ def reproduce(experiment: Experiment, out: Path, display: Display, processes: in
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
         for amount in amounts(experiment):
-            with open_run(out / folder(amount, seed), replace(amount, seed=seed), display) as run:
+            with open_run(out / folder(amount, seed), replace(amount, seed=seed), display, device=device) as run:
                 main_job.say(run, f"[bold]{amount.tasks} tasks, {amount.demos_per_task} demos, seed {seed}[/bold]")
                 attempts.setdefault(amount, []).extend(_attempts(run))
                 seconds.update(run.seconds())
@@ -56,14 +59,14 @@ def reproduce(experiment: Experiment, out: Path, display: Display, processes: in
 
 
 def _rows(amount: Experiment, attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
-    entries = main_job.entries(LEARNERS, amount.attempts)
+    entries = main_job.entries(amount, LEARNERS, amount.attempts)
     return results.rows(attempts, suite, entries, "success", **_facts(amount))
 
 
 def _gains(attempts: Mapping[Experiment, Sequence[Attempt]], suite: Suite) -> list[results.Row]:
     """What the most data gives over every smaller amount, in the same scenes; the fields say which amount that is."""
     most = max(attempts, key=lambda amount: (amount.tasks, amount.demos_per_task))
-    entries = main_job.entries(LEARNERS, most.attempts)
+    entries = main_job.entries(most, LEARNERS, most.attempts)
     return [
         row | _facts(amount)
         for amount, made in attempts.items()
@@ -90,6 +93,6 @@ def folder(amount: Experiment, seed: int) -> str:
 
 
 def _attempts(run: Run) -> list[Attempt]:
-    main_job.watch(run)
-    main_job.carry_out(run, main_job.WATCHING)
+    main_job.record(run)
+    main_job.work(run, LEARNERS, processes=1)
     return main_job.attempts_of(run, LEARNERS)

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from watchtrylearn.experiments import Experiment, main_job, steps
+from watchtrylearn.experiments import evaluation, main_job
+from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.experiments.wtl_state import adapted_to, attempted, in_new_scenes, new_seed
+from watchtrylearn.experiments.wtl_state import in_new_scenes, new_seed
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting import results
 from watchtrylearn.reporting.statistics import ratio_interval
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite
 from watchtrylearn.system.progress import Display
-from watchtrylearn.types import Context, Observation
+from watchtrylearn.types import Observation
 
 SEEDS = (0, 1, 2)
 LEARNERS = ("bc", "one_shot", "watch_try_learn")
@@ -39,7 +40,9 @@ ENTRIES = {  # scene of the retrial -> lines of the table
 }
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
+def reproduce(
+    experiment: Experiment, out: Path, display: Display, processes: int, device: str = "cpu"
+) -> Iterator[dict[str, Any]]:
     """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each.
 
     Beside the rows (metric ``"return"``) it has ``success``, the same lines as success rates, and ``gap_recovered``.
@@ -47,10 +50,10 @@ def reproduce(experiment: Experiment, out: Path, display: Display, processes: in
     attempts: dict[str, list[Attempt]] = {scene: [] for scene in ENTRIES}
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
-        with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
+        with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display, device=device) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
-            main_job.watch(run)
-            main_job.branches(run, main_job.WATCHING, (("learn", "bc"), ("evaluate", "bc")), processes)
+            main_job.record(run)
+            main_job.work(run, LEARNERS, processes)
             for scene, made in _attempts(run).items():
                 attempts[scene] += made
             seconds.update(run.seconds())
@@ -83,12 +86,11 @@ def _rows(attempts: Mapping[str, Sequence[Attempt]], suite: Suite, metric: str) 
 
 def _attempts(run: Run) -> dict[str, list[Attempt]]:
     """Every method in the evaluation's scenes; and in others, the retrial after a trial in the former."""
-    scenes = steps.evaluation_scenes(run)
+    scenes = evaluation.evaluation_scenes(run)
     made = main_job.attempts_of(run, LEARNERS)
     new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
-    untried = attempted(run, "one_shot-new-scene", new, 0, adapted_to([Context(s.demos) for s in new]))
     elsewhere = in_new_scenes(run, [a for a in made if a.method == RETRIAL[0]])
-    elsewhere += [replace(a, method=ONE_SHOT[0]) for a in untried]  # the trial network is that of one-shot imitation
+    elsewhere += evaluation.evaluate_otherwise(run, "one_shot-new-scene", ONE_SHOT[0], new, 0)
     return {"same": _references(run, scenes) + made, "new": _references(run, new) + elsewhere}
 
 

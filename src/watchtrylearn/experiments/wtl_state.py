@@ -8,44 +8,38 @@ what is left when the target is told (execution alone)? A row for which a suite 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from watchtrylearn.experiments import Experiment, main_job, steps
-from watchtrylearn.experiments.beside import Verb
+from watchtrylearn.experiments import evaluation, main_job
+from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.run import Run, open_run
-from watchtrylearn.learners.chunk_policy import ChunkPolicy
-from watchtrylearn.learners.watch_try_learn import WatchTryLearn
-from watchtrylearn.protocol import Attempt, Scene
+from watchtrylearn.protocol import Attempt, Outcome, Scene
 from watchtrylearn.reporting import results
-from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Suite
+from watchtrylearn.suites import Suite, Targeted
 from watchtrylearn.system.progress import Display
-from watchtrylearn.types import Context, ContextBatch, Episode, Policy
+from watchtrylearn.types import Episode
 
 SEEDS = (0, 1, 2)
 LEARNERS = ("bc", "contextual", "one_shot", "trials_only", "watch_try_learn")
-OTHERS: tuple[Verb, ...] = (*main_job.BLIND, ("learn", "contextual"), ("evaluate", "contextual"))
 NEW_SCENES = 3_000_000  # scene seeds of attempts elsewhere
-ELSEWHERE = 100  # attempt numbers of these, so that no random stream is used twice
 
-OnStep = Callable[[int], None]
 Facts = dict[str, str | int | float | None]
 
 
-def reproduce(experiment: Experiment, out: Path, display: Display, processes: int) -> Iterator[dict[str, Any]]:
+def reproduce(
+    experiment: Experiment, out: Path, display: Display, processes: int, device: str = "cpu"
+) -> Iterator[dict[str, Any]]:
     """All seeds, one run directory each below ``out``. Yields the result document of all seeds so far, after each."""
     groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {}
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
-        with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display) as run:
+        with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display, device=device) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
-            main_job.watch(run)
-            main_job.branches(run, main_job.WATCHING, OTHERS, processes)
+            main_job.record(run)
+            main_job.work(run, LEARNERS, processes)
             for name, (attempts, entries, facts) in _groups(run).items():
                 groups.setdefault(name, ([], entries, facts))[0].extend(attempts)
             seconds.update(run.seconds())
@@ -96,7 +90,7 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
 
     Conditions that the suite does not offer are left out.
     """
-    scenes = steps.evaluation_scenes(run)
+    scenes = evaluation.evaluation_scenes(run)
     main = main_job.attempts_of(run, LEARNERS)
     watched = [a for a in main if a.method == "watch_try_learn"]
     trials = range(1, run.experiment.attempts + 1)
@@ -115,21 +109,18 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     return {name: group for name, group in groups.items() if group[0]}
 
 
-def _contexts(attempts: Sequence[Attempt], trials: int) -> tuple[list[Scene], list[Context]]:
-    """Every scene with its demonstrations and the first ``trials`` attempts made in it."""
-    scenes = [a.scene for a in attempts if a.trials == 0]
-    made = {(a.scene.task.name, a.scene.seed, a.trials): a.episode for a in attempts}
-    return scenes, [Context(s.demos, tuple(made[s.task.name, s.seed, k] for k in range(trials))) for s in scenes]
-
-
 def in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     """After k trials in one scene, an attempt in another; arrangements of the three scenes in all combinations."""
-    found = []
-    for k in range(1, run.experiment.attempts + 1):
-        scenes, contexts = _contexts(attempts, k)
-        new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
-        found += attempted(run, f"watch_try_learn-new-scene-{k}", new, k, adapted_to(contexts))
-    return found
+    scenes = [a.scene for a in attempts if a.trials == 0]
+    new = [new_seed(s.seed) for s in scenes]
+    method = attempts[0].method
+    return [
+        attempt
+        for k in range(1, run.experiment.attempts + 1)
+        for attempt in evaluation.evaluate_otherwise(
+            run, f"{method}-new-scene-{k}", method, scenes, k, made=attempts, retry=new
+        )
+    ]
 
 
 def new_seed(tried: int) -> int:
@@ -137,32 +128,12 @@ def new_seed(tried: int) -> int:
     return NEW_SCENES + 2 * tried + tried // 4 % 2
 
 
-def adapted_to(contexts: Sequence[Context]) -> Callable[[WatchTryLearn], Policy]:
-    return lambda learner: learner.adapt(contexts)
-
-
-def _with_outcomes(run: Run, attempts: Sequence[Attempt], told: str) -> list[Attempt]:
+def _with_outcomes(run: Run, attempts: Sequence[Attempt], outcome: Outcome) -> list[Attempt]:
     """A retrial after one trial whose yes or no was flipped or not told at all."""
-    scenes, contexts = _contexts(attempts, 1)
-
-    def adapt(learner: WatchTryLearn) -> Policy:
-        if told == "hidden":
-            return _blindfold(learner.adapt(contexts))
-        return learner.adapt([Context(c.demos, [_flipped(e) for e in c.trials]) for c in contexts])
-
-    return attempted(run, f"watch_try_learn-outcome-{told}", scenes, 1, adapt)
-
-
-def _flipped(trial: Episode) -> Episode:
-    return replace(trial, success=not trial.success)
-
-
-def _blindfold(policy: ChunkPolicy) -> ChunkPolicy:
-    """The policy with neither yes nor no: a success of one half encodes as 0, between -1 and +1."""
-    trials = policy.context.trials
-    hidden = replace(trials, success=torch.full_like(trials.success, 0.5))
-    policy.context = ContextBatch(policy.context.demos, hidden)
-    return policy
+    first, method = [a for a in attempts if a.trials == 0], attempts[0].method
+    return evaluation.evaluate_otherwise(
+        run, f"{method}-outcome-{outcome}", method, [a.scene for a in first], 1, made=first, outcome=outcome
+    )
 
 
 def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
@@ -174,7 +145,7 @@ def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     both = [Scene(s.task, (s.demos[0], d), s.seed) for s, d in zip(scenes, others, strict=True) if d is not None]
     if len(both) < len(scenes):
         return []
-    return attempted(run, "watch_try_learn-two-demos", both, 0, adapted_to([Context(s.demos) for s in both]))
+    return evaluation.evaluate_otherwise(run, "watch_try_learn-two-demos", "watch_try_learn", both, 0)
 
 
 def _other(demos: dict[int, Episode], demo: Episode, suite: Suite) -> Episode | None:
@@ -185,35 +156,8 @@ def _other(demos: dict[int, Episode], demo: Episode, suite: Suite) -> Episode | 
 
 def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     """One-shot imitation that is told which entity is right: execution alone. None if the suite cannot tell."""
-    target: Callable[..., int] | None = getattr(run.suite, "target", None)
-    if target is None:
+    suite = run.suite
+    if not isinstance(suite, Targeted):
         return []
-    right = [target(s.task, s.seed) for s in scenes]
-
-    def adapt(learner: WatchTryLearn) -> Policy:
-        return ChunkPolicy(learner.trial, [Context(s.demos) for s in scenes], told=right)
-
-    attempts = attempted(run, "one_shot-told", scenes, 0, adapt)
-    return [replace(a, method="one_shot") for a in attempts]
-
-
-def attempted(
-    run: Run, name: str, scenes: Sequence[Scene], trials: int, adapt: Callable[[WatchTryLearn], Policy]
-) -> list[Attempt]:
-    """One attempt per scene by what ``adapt`` makes of the trained learner; kept in RUN/evaluation/name."""
-
-    def make(on_step: OnStep) -> list[Episode]:
-        learner = steps.trained(run, "watch_try_learn")
-        assert isinstance(learner, WatchTryLearn)
-        worlds = run.suite.worlds([s.task for s in scenes], [s.seed for s in scenes])
-        try:
-            return rollout(
-                adapt(learner), worlds, attempt=ELSEWHERE + trials, run_seed=run.experiment.seed, on_step=on_step
-            )
-        finally:
-            worlds.close()
-
-    episodes = steps.kept(run, name, "watch_try_learn", [(s.task, s.seed) for s in scenes], make)
-    return [
-        Attempt("watch_try_learn", s, trials, e, run.experiment.seed) for s, e in zip(scenes, episodes, strict=True)
-    ]
+    right = [suite.target(s.task, s.seed) for s in scenes]
+    return evaluation.evaluate_otherwise(run, "one_shot-told", "one_shot", scenes, 0, targets=right)

@@ -1,7 +1,12 @@
-"""The methods, one file each, and the table that names them."""
+"""The methods, one file each, and the table that names them (docs/adding-a-method.md).
+
+The order of the table is that of tables and figures, and of their colours: a new row comes last.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +20,106 @@ from watchtrylearn.learners.trials_only import TrialsOnly, TrialsOnlyConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.system.config import from_json
 from watchtrylearn.training import checkpoint
-from watchtrylearn.types import Spec, WtlError
-
-AnyLearner = BC | Contextual | OneShot | TrialsOnly | WatchTryLearn
-AnyConfig = BCConfig | ContextualConfig | OneShotConfig | TrialsOnlyConfig | WatchTryLearnConfig
+from watchtrylearn.types import Learner, Spec, WtlError
 
 MOST_NUMBERS = 2**27  # in a learner: half a GiB, of which training needs four
-_LEARNERS: dict[str, tuple[Any, Any]] = {  # name -> (learner, its config)
-    "bc": (BC, BCConfig),
-    "contextual": (Contextual, ContextualConfig),
-    "one_shot": (OneShot, OneShotConfig),
-    "trials_only": (TrialsOnly, TrialsOnlyConfig),
-    "watch_try_learn": (WatchTryLearn, WatchTryLearnConfig),
-}
+
+
+@dataclass(frozen=True)
+class LearnerEntry:
+    """A row of the table of methods: all that the rest of the library knows about one.
+
+    Attributes:
+        name: as commands and folders have it; the ``name`` of the class too.
+        learner: from a config and a spec to an untrained learner: its class.
+        config: the class of its config, whose defaults are complete.
+        label: what tables and figures call it.
+        summary: what is being learned, for the line that the command line prints while it trains.
+        uses_demos, uses_trials: what it looks at in a context. One that uses trials is evaluated after each of them.
+    """
+
+    name: str
+    learner: Callable[[Any, Spec], Learner]
+    config: type[Any]
+    label: str
+    summary: str
+    uses_demos: bool = True
+    uses_trials: bool = False
+
+
+LEARNERS = (
+    LearnerEntry(
+        name="bc",
+        learner=BC,
+        config=BCConfig,
+        label="behaviour cloning",
+        summary="behaviour cloning (it sees no demonstration)",
+        uses_demos=False,
+    ),
+    LearnerEntry(
+        name="contextual",
+        learner=Contextual,
+        config=ContextualConfig,
+        label="contextual policy",
+        summary="the contextual policy, from the last frame of a demonstration",
+    ),
+    LearnerEntry(
+        name="one_shot",
+        learner=OneShot,
+        config=OneShotConfig,
+        label="one-shot imitation",
+        summary="the trial policy, by one-shot imitation",
+    ),
+    LearnerEntry(
+        name="trials_only",
+        learner=TrialsOnly,
+        config=TrialsOnlyConfig,
+        label="trials only",
+        summary="a policy from own trials alone",
+        uses_demos=False,
+        uses_trials=True,
+    ),
+    LearnerEntry(
+        name="watch_try_learn",
+        learner=WatchTryLearn,
+        config=WatchTryLearnConfig,
+        label="Watch-Try-Learn",
+        summary="the retrial policy, from demonstration + trials + outcomes",
+        uses_trials=True,
+    ),
+)
 
 
 def learner_names() -> list[str]:
-    return list(_LEARNERS)
+    """Every method, in the order of the table."""
+    return [entry.name for entry in LEARNERS]
 
 
-def config_class(name: str) -> Any:
-    """The config dataclass of the learner ``name``; an unknown name is refused with the nearest right one."""
-    return _entry(name)[1]
+def learner_entry(name: str) -> LearnerEntry:
+    """The row of the method ``name``; an unknown name is refused with the nearest right one."""
+    for entry in LEARNERS:
+        if entry.name == name:
+            return entry
+    raise WtlError(f"unknown learner {name[:60]!r}; {suggestion(name, learner_names())}")
 
 
-def make_learner(name: str, spec: Spec, config: AnyConfig | None = None, seed: int = 0) -> AnyLearner:
+def make_learner(name: str, spec: Spec, config: Any = None, seed: int = 0) -> Learner:
     """A fresh learner for episodes of ``spec``, its weights drawn from ``seed``.
 
     Raises ``WtlError`` for an unknown name, and for sizes that together are more than ``MOST_NUMBERS``.
     """
-    learner, config_type = _entry(name)
-    chosen = config if config is not None else config_type()
+    entry = learner_entry(name)
+    chosen = config if config is not None else entry.config()
     outline(name, spec, chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made: AnyLearner = learner(chosen, spec)
-    return made
+        return entry.learner(chosen, spec)
 
 
-def outline(name: str, spec: Spec, config: AnyConfig) -> dict[str, torch.Size]:
+def outline(name: str, spec: Spec, config: Any) -> dict[str, torch.Size]:
     """The shape of every tensor of a learner, of which nothing is built."""
     with torch.device("meta"):
-        shapes = {key: tensor.shape for key, tensor in _entry(name)[0](config, spec).state_dict().items()}
+        shapes = {key: tensor.shape for key, tensor in learner_entry(name).learner(config, spec).state_dict().items()}
     numbers = sum(shape.numel() for shape in shapes.values())
     if numbers > MOST_NUMBERS:
         raise WtlError(
@@ -65,12 +128,12 @@ def outline(name: str, spec: Spec, config: AnyConfig) -> dict[str, torch.Size]:
     return shapes
 
 
-def load(path: str | Path) -> AnyLearner:
+def load(path: str | Path) -> Learner:
     """The trained learner in the folder ``path`` (``model.safetensors`` and ``model.json``), ready to ``adapt``."""
     meta, tensors = checkpoint.load_model(path)
     name, where = meta.learner, f"{path}/model.json"
     try:
-        config = from_json(config_class(name), meta.config, name)
+        config = from_json(learner_entry(name).config, meta.config, name)
         spec = Spec.from_json(meta.spec)
         expected = outline(name, spec, config)
     except WtlError as error:
@@ -86,15 +149,9 @@ def load(path: str | Path) -> AnyLearner:
     return learner
 
 
-def load_named(name: str, path: Path) -> AnyLearner:
+def load_named(name: str, path: Path) -> Learner:
     """The trained learner in the folder ``path``, which must hold the learner ``name`` and no other."""
     learner = load(path)
     if learner.name != name:
         raise WtlError(f"{path} holds a trained {learner.name}, not {name}; remove it")
     return learner
-
-
-def _entry(name: str) -> tuple[Any, Any]:
-    if name not in _LEARNERS:
-        raise WtlError(f"unknown learner {name[:60]!r}; {suggestion(name, _LEARNERS)}")
-    return _LEARNERS[name]

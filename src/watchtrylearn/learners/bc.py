@@ -4,7 +4,7 @@ Paper: the "BC across all tasks (no meta-learning)" baseline of Watch-Try-Learn 
 code obtains it with ``ignore_embedding=True``). It imitates every demonstration of every training task from the
 observation alone, so at best it learns what demonstrations have in common.
 
-What we changed: the shared network (``nn.task_net``) instead of two layers of 100; see docs/learners/bc.md.
+What we changed: the shared network (``nn.target_net``) instead of two layers of 100; see docs/learners/bc.md.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy
+from watchtrylearn.nn.blocks import accuracy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, require_contexts
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,32 @@ class BC(nn.Module):
     def __init__(self, config: BCConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, make_encoder(config.net, spec))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action | observation), the target chosen without evidence."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate the query o', a', which acts on z', from its scene s' alone: ``sampling`` leaves contexts empty.
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        L = - log p(a' | o', z', code(s'))  -  w log p(z' | s')
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        target = self.net.target_of(batch.query)
+        nll = self.net.action_nll(belief, target, batch)
+        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
+        parts = {
+            "nll": nll,
+            "target_cross_entropy": cross_entropy,
+            "target_accuracy": accuracy(belief.target_logits, target),
+        }
+        return nll + self.config.net.target_weight * cross_entropy, parts
+
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same policy for every context."""
-        return ChunkPolicy(self.net, [Context() for _ in listed(context)])
+        return PlanPolicy(self.net, [Context() for _ in require_contexts(contexts)])
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same policy, sampled: what a robot that was shown nothing can do to gather trials."""
-        return ChunkPolicy(self.net, [Context() for _ in listed(context)], stochastic=True)
+        return PlanPolicy(self.net, [Context() for _ in require_contexts(contexts)], stochastic=True)

@@ -10,23 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec, WtlError
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
+from watchtrylearn.nn.encoders import LastFrameEncoder
+from watchtrylearn.nn.target_net import NetConfig, TargetNet
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, WtlError
 
-EMBEDDING = "last_frame"
+EMBEDDING = LastFrameEncoder.name
 
 
 @dataclass(frozen=True)
 class ContextualConfig:
     """``net.embedding`` is ``"last_frame"``, another is refused; ``sampling`` asks for one demonstration."""
 
+    FIXED: ClassVar[tuple[str, ...]] = ("net.embedding",)  # not what an experiment sets for all of its methods
     net: NetConfig = field(default_factory=lambda: NetConfig(embedding=EMBEDDING))
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(1.0,)))
 
@@ -43,20 +44,25 @@ class Contextual(nn.Module):
     def __init__(self, config: ContextualConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, LastFrameEncoder(spec, config.net.code))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, last observation of demo)."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate the query o', a' after the last observation o_T of a demonstration. There is no target to infer.
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        L = - log p(a' | o', code(o_T))
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        nll = self.net.action_nll(belief, self.net.target_of(batch.query), batch)
+        return nll, {"nll": nll}
+
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """What the last frames suggest, carried out."""
-        return ChunkPolicy(self.net, demos_only(context))
+        return PlanPolicy(self.net, without_trials(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, with sampled ways of moving."""
-        return ChunkPolicy(self.net, demos_only(context), stochastic=True)
+        return PlanPolicy(self.net, without_trials(contexts), stochastic=True)

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, demos_only
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_trials
+from watchtrylearn.nn.blocks import accuracy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,36 @@ class OneShot(nn.Module):
     def __init__(self, config: OneShotConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, make_encoder(config.net, spec))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, demo)."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate demo' = (o', a'), which acts on z' in scene s', after watching demo.
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        L = - log p(a' | o', z', code(demo, s'))  -  w log p(z' | demo, s')
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        target = self.net.target_of(batch.query)
+        nll = self.net.action_nll(belief, target, batch)
+        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
+        parts = {
+            "nll": nll,
+            "target_cross_entropy": cross_entropy,
+            "target_accuracy": accuracy(belief.target_logits, target),
+        }
+        return nll + self.config.net.target_weight * cross_entropy, parts
+
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The most likely reading of the demonstrations, carried out."""
-        return ChunkPolicy(self.net, demos_only(context))
+        return PlanPolicy(self.net, without_trials(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """A sampled reading, carried out with sampled ways of moving: trials that differ from each other."""
-        return ChunkPolicy(self.net, demos_only(context), stochastic=True)
+        return PlanPolicy(self.net, without_trials(contexts), stochastic=True)
+
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> PlanPolicy:
+        """As ``adapt``, and told which entity to act on: what is left is carrying it out."""
+        return PlanPolicy(self.net, without_trials(contexts), told=targets)

@@ -11,16 +11,15 @@ What we changed (docs/learners/trials_only.md): any number of trials; the shared
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy, without_demos
+from watchtrylearn.nn.blocks import accuracy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,32 @@ class TrialsOnly(nn.Module):
     def __init__(self, config: TrialsOnlyConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.net = TaskNet(config.net, spec)
+        self.net = TargetNet(config.net, spec, make_encoder(config.net, spec))
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes the scaling from the training episodes."""
         self.net.scaling.fit(episodes)
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, trials, outcomes)."""
-        return self.net.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Imitate demo' = (o', a'), which acts on z' in scene s', after trials there and their outcomes.
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        L = - log p(a' | o', z', code(trials, s'))  -  w log p(z' | trials, s')
+        """
+        belief = self.net.infer(batch.context, batch.scene)
+        target = self.net.target_of(batch.query)
+        nll = self.net.action_nll(belief, target, batch)
+        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
+        parts = {
+            "nll": nll,
+            "target_cross_entropy": cross_entropy,
+            "target_accuracy": accuracy(belief.target_logits, target),
+        }
+        return nll + self.config.net.target_weight * cross_entropy, parts
+
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """What the trials suggest, carried out."""
-        return ChunkPolicy(self.net, _trials_only(context))
+        return PlanPolicy(self.net, without_demos(contexts))
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, sampled."""
-        return ChunkPolicy(self.net, _trials_only(context), stochastic=True)
-
-
-def _trials_only(context: Context | Sequence[Context]) -> list[Context]:
-    return [replace(c, demos=()) for c in listed(context)]
+        return PlanPolicy(self.net, without_demos(contexts), stochastic=True)

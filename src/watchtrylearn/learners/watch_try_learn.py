@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from jaxtyping import Float
 from torch import nn
 
 from watchtrylearn.data.sampling import Sampling
-from watchtrylearn.learners.chunk_policy import ChunkPolicy, listed
 from watchtrylearn.learners.one_shot import OneShot
-from watchtrylearn.nn.task_net import NetConfig, TaskNet
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Spec
+from watchtrylearn.learners.plan_policy import PlanPolicy
+from watchtrylearn.nn.blocks import accuracy
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, require_contexts
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,13 @@ class WatchTryLearn(nn.Module):
     """A frozen trial network for the first attempt, a retrial network for every later one."""
 
     name = "watch_try_learn"
+    starts_from = OneShot.name
 
     def __init__(self, config: WatchTryLearnConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.trial = TaskNet(config.net, spec).requires_grad_(False)
-        self.retrial = TaskNet(config.net, spec)
+        self.trial = TargetNet(config.net, spec, make_encoder(config.net, spec)).requires_grad_(False)
+        self.retrial = TargetNet(config.net, spec, make_encoder(config.net, spec))
 
     def start_from(self, one_shot: OneShot) -> None:
         """Takes the trained trial policy; the retrial network begins as a copy of it, or takes its scaling alone."""
@@ -59,18 +59,34 @@ class WatchTryLearn(nn.Module):
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Nothing to take: the scaling came with the trial policy."""
 
-    def loss(self, batch: Batch) -> tuple[Float[torch.Tensor, ""], dict[str, Float[torch.Tensor, ""]]]:
-        """-log p(action of demo' | observation, demo, trials, outcomes), for the retrial network."""
-        return self.retrial.loss(batch)
+    def loss(self, batch: Batch) -> Loss:
+        """Phase II: imitate demo' = (o', a'), which acts on z' in scene s', after demo, trials and their outcomes.
 
-    def adapt(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+        L = - log p(a' | o', z', code(demo, trials, s'))  -  w log p(z' | demo, trials, s')
+        """
+        belief = self.retrial.infer(batch.context, batch.scene)
+        target = self.retrial.target_of(batch.query)
+        nll = self.retrial.action_nll(belief, target, batch)
+        cross_entropy = nn.functional.cross_entropy(belief.target_logits, target)
+        parts = {
+            "nll": nll,
+            "target_cross_entropy": cross_entropy,
+            "target_accuracy": accuracy(belief.target_logits, target),
+        }
+        return nll + self.config.net.target_weight * cross_entropy, parts
+
+    def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The trial policy before the first trial (of all these contexts), the retrial policy after it."""
-        return ChunkPolicy(self._net(listed(context)), listed(context))
+        return PlanPolicy(self._net(contexts), contexts)
 
-    def explore(self, context: Context | Sequence[Context]) -> ChunkPolicy:
+    def explore(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The same, sampled."""
-        return ChunkPolicy(self._net(listed(context)), listed(context), stochastic=True)
+        return PlanPolicy(self._net(contexts), contexts, stochastic=True)
 
-    def _net(self, contexts: Sequence[Context]) -> TaskNet:
+    def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> PlanPolicy:
+        """As ``adapt``, and told which entity to act on: what is left is carrying it out."""
+        return PlanPolicy(self._net(contexts), contexts, told=targets)
+
+    def _net(self, contexts: Sequence[Context]) -> TargetNet:
         """Contexts that mix tried and untried go to the retrial network, which is trained on 0 trials too."""
-        return self.retrial if any(c.trials for c in contexts) else self.trial
+        return self.retrial if any(c.trials for c in require_contexts(contexts)) else self.trial

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
+from watchtrylearn.ops.frames import spread_frames as spread_frames
 from watchtrylearn.types import EpisodeBatch
 
 
@@ -20,18 +21,24 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def spread_frames(length: Int[torch.Tensor, "*batch"], frames: int) -> Int[torch.Tensor, "*batch frames"]:
-    """Indices of ``frames`` steps spread evenly over each episode, first and last always among them."""
-    fraction = torch.linspace(0.0, 1.0, frames, device=length.device)
-    last = (length - 1).clamp_min(0)
-    return (fraction * last[..., None]).round().long()
-
-
 def take_frames(
     values: Float[torch.Tensor, "*batch time size"], index: Int[torch.Tensor, "*batch frames"]
 ) -> Float[torch.Tensor, "*batch frames size"]:
     """The steps ``index`` of each episode."""
     return values.gather(-2, index[..., None].expand(*index.shape, values.shape[-1]))
+
+
+def accuracy(logits: Float[torch.Tensor, "task choice"], right: Int[torch.Tensor, "task"]) -> Float[torch.Tensor, ""]:
+    """The share of tasks whose right choice is the most likely one."""
+    return (logits.argmax(-1) == right).float().mean()
+
+
+def mean_present(
+    values: Float[torch.Tensor, "task shot size"], episodes: EpisodeBatch
+) -> Float[torch.Tensor, "task size"]:
+    """Mean over the episodes that exist; zero where none does."""
+    weight = (episodes.length > 0).to(values.dtype)[..., None]
+    return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
 
 def signed_success(episodes: EpisodeBatch) -> Float[torch.Tensor, "*batch"]:

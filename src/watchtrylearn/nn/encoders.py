@@ -3,21 +3,25 @@
 ``ObjectEncoder`` looks at every episode once per entity and attends from the present scene to those tracks; it
 also says *which entity to act on*, as a distribution. ``FlatEncoder`` is the WTL authors' temporal-convolution
 embedding and ``TransitionEncoder`` the one of their toy problem, both extended from exactly one demonstration and one
-trial to any number of each. ``LastFrameEncoder`` is the contextual policy's. All return a ``Belief``.
+trial to any number of each. ``LastFrameEncoder`` is the contextual policy's. All return a ``Belief``, and each brings
+the ``View`` that the action head has of the world.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
-from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
+from watchtrylearn.nn.blocks import mean_present, mlp, signed_success, spread_frames, take_frames
 from watchtrylearn.nn.scaling import Scaling
+from watchtrylearn.nn.views import TargetView, View, WholeView, last_observation, whole
 from watchtrylearn.ops.interaction import nearest_approach
-from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec
+from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec, WtlError
 
 HEADS = 4  # of the object encoder's attention
 
@@ -34,16 +38,38 @@ class Belief:
     embedding: Float[torch.Tensor, "task code"]
 
 
+@runtime_checkable
+class Encoder(Protocol):
+    """From a context and the scene at the start of an episode to a belief about the task; a torch module.
+
+    ``name`` is what ``NetConfig.embedding`` calls it; ``view`` is what the action head sees, given the belief.
+    """
+
+    name: str
+    view: View
+
+    def __call__(
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
+    ) -> Belief: ...
+
+
 class ObjectEncoder(nn.Module):
     """One token per (episode, entity), one per entity of the scene; self-attention; read-outs on the scene.
 
     A token holds the entity's track in the coordinates that matter for "what was done to this": the effector
-    relative to it, its pose, how far it has moved; at ``frames`` steps spread over the episode.
+    relative to it, its pose, how far it has moved; at ``frames`` steps spread over the episode. A spec without entities
+    that have positions is refused.
     """
+
+    name = "object"
 
     def __init__(self, spec: Spec, code: int, width: int, layers: int, frames: int) -> None:
         super().__init__()
+        if not self.fits(spec):
+            others = f"use {FlatEncoder.name!r} or {TransitionEncoder.name!r}"
+            raise WtlError(f"embedding {self.name!r} needs a suite whose environment_state lists entities; {others}")
         self.spec, self.frames = spec, frames
+        self.view: View = TargetView(spec)
         per_frame = 2 * spec.position + spec.entity_size + spec.state_size - spec.position + spec.action.size
         self.frame = nn.Sequential(nn.Linear(per_frame, 48), nn.ReLU())
         self.track = nn.Linear(48 * frames + 2, width)
@@ -57,8 +83,13 @@ class ObjectEncoder(nn.Module):
         self.target = mlp((width, width, 1))
         self.code = mlp((width, width, code))
 
+    @staticmethod
+    def fits(spec: Spec) -> bool:
+        """Does the spec list entities and say what their positions are?"""
+        return bool(spec.entities and spec.position)
+
     def forward(
-        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demos, demo_mask = self._episode_tokens(context.demos, scaling, role=0)
         trials, trial_mask = self._episode_tokens(context.trials, scaling, role=1)
@@ -113,7 +144,7 @@ class ObjectEncoder(nn.Module):
         return nearest_approach(scaling.state(episodes.observation[STATE])[..., :dims], things, episodes.mask)
 
     def _scene_tokens(
-        self, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Float[torch.Tensor, "task entity width"]:
         spec = self.spec
         things = scaling.environment(scene[ENVIRONMENT]).unflatten(-1, (spec.entities, spec.entity_size))
@@ -130,26 +161,28 @@ class FlatEncoder(nn.Module):
     e_t. Several demonstrations or trials are averaged. Departures: docs/learners/watch_try_learn.md.
     """
 
+    name = "flat"
     STEPS = 40  # the authors' episode_length
     KERNEL = 10
 
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
         size = spec.state_size + spec.environment_size
+        self.view: View = WholeView(spec)
         self.size = code // 2
         self.demo = self._reducer(size)
         self.trial = self._reducer(size + spec.action.size + 1 + self.size)
 
     def forward(
-        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demos = self.demo(self._steps(context.demos, scaling))
-        demo = _mean_present(demos, context.demos)
-        trials = _mean_present(self.trial(self._trial_steps(context.trials, demo, scaling)), context.trials)
+        demo = mean_present(demos, context.demos)
+        trials = mean_present(self.trial(self._trial_steps(context.trials, demo, scaling)), context.trials)
         return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trials], -1))
 
     def _steps(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot steps size"]:
-        return take_frames(_observed(episodes, scaling), spread_frames(episodes.length, self.STEPS))
+        return take_frames(whole(episodes.observation, scaling), spread_frames(episodes.length, self.STEPS))
 
     def _trial_steps(
         self, trials: EpisodeBatch, demo: Float[torch.Tensor, "task code"], scaling: Scaling
@@ -167,14 +200,17 @@ class FlatEncoder(nn.Module):
 class LastFrameEncoder(nn.Module):
     """The contextual policy's embedding (MIL, section 5.1): nothing but the last observation of the demonstration."""
 
+    name = "last_frame"
+
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
+        self.view: View = WholeView(spec)
         self.embed = mlp((spec.state_size + spec.environment_size, 100, code))
 
     def forward(
-        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        code = _mean_present(self.embed(_last_observation(context.demos, scaling)), context.demos)
+        code = mean_present(self.embed(last_observation(context.demos, scaling)), context.demos)
         return Belief(code.new_zeros(len(code), 1), code)
 
 
@@ -187,21 +223,24 @@ class TransitionEncoder(nn.Module):
     A trial of a single step has no transition and says nothing, not even its outcome.
     """
 
+    name = "transitions"
+
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
+        self.view: View = WholeView(spec)
         size, half = spec.state_size + spec.environment_size, code // 2
         self.demo = mlp((size, 100, half))
         self.transition = mlp((2 * size + spec.action.size + 1, 100, 100, half))
 
     def forward(
-        self, context: ContextBatch, scene: dict[str, Float[torch.Tensor, "task _"]], scaling: Scaling
+        self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        demo = _mean_present(self.demo(_last_observation(context.demos, scaling)), context.demos)
-        trial = _mean_present(self._mean_transition(context.trials, scaling), context.trials)
+        demo = mean_present(self.demo(last_observation(context.demos, scaling)), context.demos)
+        trial = mean_present(self._mean_transition(context.trials, scaling), context.trials)
         return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trial], -1))
 
     def _mean_transition(self, trials: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
-        seen = _observed(trials, scaling)
+        seen = whole(trials.observation, scaling)
         action = scaling.action(trials.action, trials.observation[STATE])[..., :-1, :]
         exists = trials.mask[..., 1:, None].to(seen.dtype)
         change, action = _levelled(seen.diff(dim=-2), exists), _levelled(action, exists)
@@ -232,20 +271,6 @@ class _TemporalReducer(nn.Module):
         return out.view(tasks, shots, -1)
 
 
-def _observed(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot time size"]:
-    """What the episodes show at every step: all channels in a row, in network units."""
-    state = scaling.state(episodes.observation[STATE])
-    if ENVIRONMENT not in episodes.observation:
-        return state
-    return torch.cat([state, scaling.environment(episodes.observation[ENVIRONMENT])], -1)
-
-
-def _last_observation(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
-    """What each episode shows at its last step."""
-    last = (episodes.length - 1).clamp_min(0)[..., None]
-    return take_frames(_observed(episodes, scaling), last).squeeze(-2)
-
-
 def _levelled(
     values: Float[torch.Tensor, "*batch time size"], exists: Float[torch.Tensor, "*batch time 1"]
 ) -> Float[torch.Tensor, "*batch time size"]:
@@ -255,20 +280,6 @@ def _levelled(
     return values / square.clamp_min(1e-8).sqrt()
 
 
-def _mean_present(
-    values: Float[torch.Tensor, "task shot size"], episodes: EpisodeBatch
-) -> Float[torch.Tensor, "task size"]:
-    """Mean over the shots that exist; zero where none does."""
-    weight = (episodes.length > 0).to(values.dtype)[..., None]
-    return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
-
-
 def _flatten(episodes: EpisodeBatch) -> EpisodeBatch:
     """(task, shot, ...) -> (episode, ...)."""
-    return EpisodeBatch(
-        {name: value.flatten(0, 1) for name, value in episodes.observation.items()},
-        episodes.action.flatten(0, 1),
-        episodes.reward.flatten(0, 1),
-        episodes.success.flatten(0, 1),
-        episodes.length.flatten(0, 1),
-    )
+    return episodes.map(lambda value: value.flatten(0, 1))

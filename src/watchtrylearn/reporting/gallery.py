@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from watchtrylearn.protocol import Attempt, Scene
-from watchtrylearn.reporting.results import in_conflict, outcome, paired
+from watchtrylearn.reporting.results import in_conflict, outcome, paired, retrial_of
 from watchtrylearn.suites import Suite
 from watchtrylearn.types import Episode
 
@@ -72,17 +72,16 @@ def _acted_on_other(episode: Episode) -> bool:
     return bool(spared) and not any(spared)
 
 
-def pick_gallery(
-    attempts: Sequence[Attempt], suite: Suite, count: int = 8, method: str = "watch_try_learn"
-) -> list[Pick]:
+def pick_gallery(attempts: Sequence[Attempt], suite: Suite, count: int = 8, method: str | None = None) -> list[Pick]:
     """Up to ``count`` scenes: what a report should show, and nothing twice; the first tells the story.
 
     Every family first gives a scene where the readings disagree, the trial fails and the retrial succeeds;
     then the families in turn give a success at once and a failure of both. A family without the wanted kind
     gives its next best. This is a choice for the eye: the report states beside it how often each kind occurs
     (``results.outcomes``). The story is one of the first kind, the others follow by family. Deterministic: within
-    a kind the scenes keep their order, unseen tasks first.
+    a kind the scenes keep their order, unseen tasks first. ``method``: ``retrial_of(attempts)`` unless given.
     """
+    method = method or retrial_of(attempts)
     pairs = paired(attempts, (method, 0), (method, 1))
     left = [
         Pick(trial.scene, trial, retrial, in_conflict(trial.scene, suite), outcome(trial, retrial))

@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from watchtrylearn.reporting.results import LABELS, METRICS, Row, label
+from watchtrylearn import learners
+from watchtrylearn.reporting.results import METRICS, Row, label
 from watchtrylearn.reporting.tables import lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
@@ -76,8 +77,8 @@ class Look:
 
 
 def look(method: str, others: Iterable[str] = ()) -> Look:
-    """The look of a method; those that are not in ``LABELS`` follow in the order of ``others``."""
-    known = list(dict.fromkeys([*LABELS, *others, method]))
+    """The look of a method; those that are not in the table of learners follow in the order of ``others``."""
+    known = list(dict.fromkeys([*learners.learner_names(), *others, method]))
     place = known.index(method)
     return Look(*_MARKERS[place % len(_MARKERS)], place % _COLOURS)
 
@@ -91,7 +92,7 @@ def looks(document: Mapping[str, Any]) -> dict[str, Look]:
 def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: tuple[float, float]) -> str:
     """Success against the number of trials before the attempt, with intervals and ceilings.
 
-    ``size`` is in inches. The line of Watch-Try-Learn begins at its trial policy, one-shot imitation.
+    ``size`` is in inches. The line of a method whose first attempt is another's, from which it starts, begins there.
     """
     rows = [cells[family, subset] for cells in lines(document).values() if (family, subset) in cells]
     drawn = looks(document)
@@ -101,14 +102,20 @@ def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: t
         axes = figure.add_subplot()
         for method in drawn:
             ours = [row for row in rows if row["method"] == method]
-            if method == "watch_try_learn" and all(row["trials"] for row in ours):
-                ours = [row for row in rows if (row["method"], row["trials"]) == ("one_shot", 0)] + ours
+            if all(row["trials"] for row in ours):
+                ours = [row for row in rows if (row["method"], row["trials"]) == (_first(method), 0)] + ours
             places = [row["trials"] + offset[row["method"]] for row in ours]
             axes.plot(places, [row["value"] for row in ours], color=drawn[method].colour, zorder=2)
         for row in rows:
             _point(axes, row["trials"] + offset[row["method"]], row, drawn[row["method"]])
         _attempt_axes(axes, max(row["trials"] for row in rows))
         return _svg(figure, f"{family} {subset}")
+
+
+def _first(method: str) -> str | None:
+    """The method whose first attempt is this one's too."""
+    rows = (entry for entry in learners.LEARNERS if entry.name == method)
+    return next((getattr(entry.learner, "starts_from", None) for entry in rows), None)
 
 
 def _attempt_axes(axes: Axes, trials: int) -> None:

@@ -32,10 +32,6 @@ Metrics = Sequence[Mapping[str, Any]]
 _DATA = {  # counts of a run, in words
     "recorded": "demonstrations recorded",
     "failed": "demonstrations failed (not stored)",
-    "trials_one_shot": "trials after one demonstration",
-    "trials_one_shot_success": "… of them successful",
-    "trials_bc": "trials without a demonstration",
-    "trials_bc_success": "… of them successful",
 }
 _KINDS = {  # of results.OUTCOMES, for the reader
     "corrected": "the trial fails and the retrial succeeds",
@@ -190,7 +186,7 @@ def _facts(document: Document) -> dict[str, list[tuple[str, str]]]:
     return {
         "Reproduce": _provenance(document),
         "Wall time": [*times, ("together", _duration(document["wall_s"]))],
-        "Data": [(_DATA.get(name, name), _count(value)) for name, value in document.get("data", {}).items()],
+        "Data": [(_counted(name), _count(value)) for name, value in document.get("data", {}).items()],
     }
 
 
@@ -203,6 +199,15 @@ def _provenance(document: Document) -> list[tuple[str, str]]:
         ("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"),
         ("versions", ", ".join(f"{name} {number}" for name, number in document["versions"].items())),
     ]
+
+
+def _counted(name: str) -> str:
+    """What a count of the run is of, in words."""
+    if name.startswith("trials_"):
+        method = name.removeprefix("trials_")
+        success = method.endswith("_success")
+        return "… of them successful" if success else f"trials by {label(method, 0)}"
+    return _DATA.get(name, name)
 
 
 def _count(value: int | float) -> str:

@@ -9,17 +9,18 @@ are compared on the very same scenes or not at all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from watchtrylearn import learners
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting.provenance import commit, machine, versions
 from watchtrylearn.reporting.statistics import METHOD, mean_interval, paired_comparison, rate_interval
-from watchtrylearn.suites import Suite
+from watchtrylearn.suites import Ambiguous, Suite
 from watchtrylearn.types import Episode, WtlError
 
 Entry = tuple[str, int]  # a line of the table: (method, trials made before the attempt)
@@ -28,23 +29,7 @@ Key = tuple[str, int, int]  # task, scene seed, training seed
 ByScene = dict[Key, Attempt]
 Facts = Mapping[str, str | int | float | None]
 
-MAIN = (
-    ("bc", 0),
-    ("one_shot", 0),
-    ("trials_only", 1),
-    ("trials_only", 2),
-    ("watch_try_learn", 1),
-    ("watch_try_learn", 2),
-)
-LABELS = {
-    "bc": "behaviour cloning",
-    "contextual": "contextual policy",
-    "one_shot": "one-shot imitation",
-    "trials_only": "trials only",
-    "watch_try_learn": "Watch-Try-Learn",
-}
 REFERENCES = {"expert": "the demonstrator", "idle": "doing nothing"}  # what methods are held against
-BLIND = ("bc", "trials_only", *REFERENCES)  # who never looks at the demonstration
 METRICS = {"success": "success in %", "return": "return"}  # name -> what a table of it shows
 OUTCOMES = {  # (first attempt, second attempt) -> what that is called
     (False, True): "corrected",
@@ -56,7 +41,7 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 
 def label(method: str, trials: int) -> str:
     """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = (LABELS | REFERENCES).get(method, method)
+    name = ({entry.name: entry.label for entry in learners.LEARNERS} | REFERENCES).get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -66,7 +51,7 @@ def label(method: str, trials: int) -> str:
 def rows(
     attempts: Sequence[Attempt],
     suite: Suite,
-    entries: Sequence[Entry] = MAIN,
+    entries: Sequence[Entry] | None = None,
     metric: str = "success",
     **facts: str | int | float | None,
 ) -> list[Row]:
@@ -83,7 +68,8 @@ def rows(
         suite: its optional ``conflict(task, demo_seed, seed) -> bool`` makes the rows of subset
             ``"conflict"``; its optional ``ceiling(family, demos=, trials=, subset=, scene=) -> float | None``
             tells the best rate.
-        entries: (method, trials) in the order of the table.
+        entries: (method, trials) in the order of the table; unless given, every method there is: at its first attempt,
+            or, if it made others, after each of its trials.
         metric: ``"success"``, or ``"return"`` (the undiscounted sum of an attempt's rewards).
 
     Raises:
@@ -92,7 +78,7 @@ def rows(
     if metric not in METRICS:
         raise WtlError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
     built: list[Row] = []
-    for entry in entries:
+    for entry in lines_of(attempts) if entries is None else entries:
         mine = list(_by_scene(attempts, entry).values())
         for subset, chosen in _subsets([a.scene for a in mine], suite):
             built += [
@@ -100,6 +86,21 @@ def rows(
                 for family, within in _families([mine[i] for i in chosen])
             ]
     return built
+
+
+def lines_of(attempts: Sequence[Attempt]) -> list[Entry]:
+    """The lines of the table of these attempts."""
+    made = dict.fromkeys((a.method, a.trials) for a in attempts)
+    retried = {method for method, trials in made if trials}
+    return [(method, trials) for method, trials in made if trials or method not in retried]
+
+
+def retrial_of(attempts: Sequence[Attempt]) -> str:
+    """The last method here that made a second attempt."""
+    retried = [a.method for a in attempts if a.trials == 1]
+    if not retried:
+        raise WtlError("there is no method here that made a second attempt")
+    return retried[-1]
 
 
 def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> ByScene:
@@ -132,10 +133,9 @@ def _families(attempts: list[Attempt]) -> Iterator[tuple[str, list[Attempt]]]:
 
 def in_conflict(scene: Scene, suite: Suite) -> bool:
     """Do the readings of this scene's demonstrations disagree here? (False if the suite knows none.)"""
-    conflict: Callable[..., bool] | None = getattr(suite, "conflict", None)
-    if conflict is None or not scene.demos:
+    if not isinstance(suite, Ambiguous) or not scene.demos:
         return False
-    return all(conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
+    return all(suite.conflict(scene.task, demo.seed, scene.seed) for demo in scene.demos)
 
 
 def succeeded(attempt: Attempt) -> bool:
@@ -187,7 +187,8 @@ def _of_seeds(attempts: Sequence[Attempt], values: Sequence[float]) -> dict[str,
 
 def _demos(entry: Entry, attempts: Sequence[Attempt]) -> int:
     """How many demonstrations the method watched."""
-    return 0 if entry[0] in BLIND else len(attempts[0].scene.demos)
+    blind = {*REFERENCES, *(learner.name for learner in learners.LEARNERS if not learner.uses_demos)}
+    return 0 if (attempts[0].learner or entry[0]) in blind else len(attempts[0].scene.demos)
 
 
 def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suite, facts: Facts) -> float | None:
@@ -195,14 +196,13 @@ def _ceiling(entry: Entry, subset: str, attempts: Sequence[Attempt], suite: Suit
 
     Who is told the target knows what two demonstrations say whose readings disagree.
     """
-    of_family: Callable[..., float | None] | None = getattr(suite, "ceiling", None)
-    if of_family is None:
+    if not isinstance(suite, Ambiguous):
         return None
-    demos, trials, scene = _demos(entry, attempts), entry[1], facts.get("scene", "same")
+    demos, trials, scene = _demos(entry, attempts), entry[1], str(facts.get("scene", "same"))
     if facts.get("target") == "told":
         demos = 2
     scenes = Counter(a.scene.task.family for a in attempts)
-    best = {family: of_family(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
+    best = {family: suite.ceiling(family, demos=demos, trials=trials, subset=subset, scene=scene) for family in scenes}
     known = [scenes[family] * value for family, value in best.items() if value is not None]
     return sum(known) / len(attempts) if len(known) == len(scenes) else None
 
@@ -321,12 +321,14 @@ def outcome(trial: Attempt, retrial: Attempt) -> str:
     return OUTCOMES[succeeded(trial), succeeded(retrial)]
 
 
-def outcomes(attempts: Sequence[Attempt], suite: Suite, method: str = "watch_try_learn") -> list[Row]:
+def outcomes(attempts: Sequence[Attempt], suite: Suite, method: str | None = None) -> list[Row]:
     """How often the second attempt ends like this after the first ended like that; shares of all scenes.
 
     One row per kind in ``OUTCOMES``, with ``share``, ``conflict_share`` (of the conflicting scenes; None if
-    there are none) and ``n``. The report states them, so that its choice of clips cannot mislead.
+    there are none) and ``n``. The report states them, so that its choice of clips cannot mislead. ``method``:
+    ``retrial_of(attempts)`` unless given.
     """
+    method = method or retrial_of(attempts)
     pairs = paired(attempts, (method, 0), (method, 1))
     kinds = [(outcome(a, b), in_conflict(a.scene, suite)) for a, b in pairs]
     disputed = sum(conflict for _, conflict in kinds)

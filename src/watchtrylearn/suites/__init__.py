@@ -1,22 +1,24 @@
-"""Suites: families of tasks with worlds to attempt them in. This module holds the protocol and the registry.
+"""Suites: families of tasks with worlds to attempt them in. This module holds the protocols and the registry.
 
 To bring your own robot, implement ``Suite`` (a page; see ``examples/``): nothing else in the library needs to
-know about it.
+know about it. What else a suite can do it says by having the methods of further protocols, each of them optional:
+``Demonstrator``, ``Targeted``, ``Ambiguous``, ``Filmable``, ``Rewarding``. Whoever needs one asks
+``isinstance(suite, Filmable)``.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float32
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Shaped, UInt8
 
 from watchtrylearn.errors import suggestion
-from watchtrylearn.types import Channel, Episode, Spec, Split, Task, WtlError
+from watchtrylearn.suites.outside import is_outside, outside_suite
+from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.reacher import Reacher
@@ -60,8 +62,57 @@ class Demonstrator(Protocol):
         """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
 
 
-class DemonstratingSuite(Suite, Demonstrator, Protocol):
-    """A suite that can demonstrate its own tasks, as those of this library can."""
+@runtime_checkable
+class Targeted(Protocol):
+    """A suite whose tasks are about one of several things, and which knows the right one."""
+
+    def target(self, task: Task, seed: int) -> int:
+        """The right one in scene ``seed``: a slot of ``environment_state`` (see ``Spec.entities``)."""
+
+
+@runtime_checkable
+class Ambiguous(Targeted, Protocol):
+    """A suite whose demonstrations leave something open, by a known amount: they have more than one reading."""
+
+    def conflict(self, task: Task, demo_seed: int, seed: int) -> bool:
+        """Do the readings of a demonstration in scene ``demo_seed`` disagree in scene ``seed``?"""
+
+    def ceiling(self, family: str, *, demos: int, trials: int, subset: str, scene: str = "same") -> float | None:
+        """The best possible success rate after so many demonstrations and trials; None if it is not known.
+
+        ``subset``: over "all" scenes, or those in "conflict"; ``scene``: the trials were in the "same" or a "new" one.
+        """
+
+
+@runtime_checkable
+class Filmable(Protocol):
+    """A suite whose episodes can be shown as moving pictures."""
+
+    def film(
+        self, episodes: Sequence[Episode], on_clip: Callable[[], None] | None = None
+    ) -> list[UInt8[np.ndarray, "time height width 3"]]:
+        """The frames of every episode of one story (demonstration, trial, retrial), ``spec.fps`` a second.
+
+        ``on_clip`` is called after each. Raises ``WtlError`` if an episode holds nothing to show it from.
+        """
+
+
+@runtime_checkable
+class Rewarding(Protocol):
+    """A suite whose reward is a pure function of what is seen and done, and of which task it is."""
+
+    def reward(
+        self,
+        tasks: Sequence[Task],
+        observation: Mapping[str, Shaped[np.ndarray, "batch ..."]],
+        action: Float[np.ndarray, "batch act"],
+        next_observation: Mapping[str, Shaped[np.ndarray, "batch ..."]],
+    ) -> Float[np.ndarray, "batch"]:
+        """What the worlds of ``tasks[i]`` pay for row ``i``, up to the rounding of observations to float32.
+
+        ``action`` is what the policy commands: it is cut to its bounds, as in the worlds. Breakdowns are not covered:
+        what they cost is no matter of observations.
+        """
 
 
 _SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
@@ -82,9 +133,15 @@ def make_suite(name: Literal["reacher"]) -> Reacher: ...
 @overload
 def make_suite(name: Literal["toy"]) -> Toy: ...
 @overload
-def make_suite(name: str) -> DemonstratingSuite: ...
-def make_suite(name: str) -> DemonstratingSuite:
-    """The suite registered under ``name``; an unknown name is refused with the nearest right one."""
+def make_suite(name: str) -> Suite: ...
+def make_suite(name: str) -> Suite:
+    """The suite registered under ``name``; an unknown name is refused with the nearest right one.
+
+    ``"module:make"`` or ``"path.py:make"`` runs code from outside: the suite that function ``make`` of it returns.
+    """
+    if is_outside(name):
+        outside: Suite = outside_suite(name)
+        return outside
     if name not in _SUITES:
         raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
     try:
@@ -95,19 +152,5 @@ def make_suite(name: str) -> DemonstratingSuite:
                 f"suite {name!r} needs {error.name}, which is not installed: pip install 'watchtrylearn[sim]'"
             ) from error
         raise
-    suite: DemonstratingSuite = module.make()
+    suite: Suite = module.make()
     return suite
-
-
-def commands(actions: ArrayLike, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:
-    """What a policy commands, rounded to float32 as it is stored; every suite takes its actions through here.
-
-    What is too large for that becomes infinite. Raises ``WtlError`` unless there is one row of real numbers per world.
-    """
-    values = np.asarray(actions)
-    if values.dtype.kind not in "fiu":
-        raise WtlError(f"actions are real numbers, not {values.dtype}")
-    if values.shape != (worlds, channel.size):
-        raise WtlError(f"actions have shape {values.shape}; {worlds} worlds need {(worlds, channel.size)}")
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)

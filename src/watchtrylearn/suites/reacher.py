@@ -13,11 +13,10 @@ right target, or, where that lies beyond the arm's reach, of the point of the re
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -25,9 +24,10 @@ from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites import commands
+from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites.physics import advance
-from watchtrylearn.types import ENVIRONMENT, SPLITS, STATE, Channel, Episode, Spec, Split, Task, WtlError
+from watchtrylearn.types import ENVIRONMENT, SPLITS, STATE, Channel, Episode, Observation, Spec, Split, Task, WtlError
+from watchtrylearn.worlds import begin, commands, describe
 
 TIMESTEP, SUBSTEPS = 0.01, 2  # seconds; physics steps in a control step
 HORIZON = 50  # control steps: one second
@@ -111,6 +111,20 @@ class Reacher:
         """The right target, 0 or 1: the same in every scene."""
         return int(task["target"])
 
+    def reward(
+        self,
+        tasks: Sequence[Task],
+        observation: Mapping[str, np.ndarray],
+        action: Float[np.ndarray, "batch act"],
+        next_observation: Mapping[str, np.ndarray],
+    ) -> Float[np.ndarray, "batch"]:
+        """-distance(fingertip, right target) - |action|^2."""
+        things = next_observation[ENVIRONMENT].astype(np.float64).reshape(len(tasks), 2, len(_TARGET))
+        way = things[np.arange(len(tasks)), [self.target(t, 0) for t in tasks], 2:]
+        effort = np.square(np.clip(action, -1.0, 1.0, dtype=np.float64)).sum(-1)
+        paid: np.ndarray = -np.linalg.norm(way, axis=-1) - effort
+        return paid
+
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """One successful demonstration in scene ``seed``; raises ``WtlError`` if the expert fails there."""
         episode = self.demonstrations([task], [seed])[0]
@@ -120,7 +134,8 @@ class Reacher:
 
     def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
         """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
-        return demonstrations(self.worlds(tasks, seeds))
+        worlds = self.worlds(tasks, seeds)
+        return rollout(Expert(worlds), worlds, kind="demo")
 
 
 def make() -> Reacher:
@@ -172,38 +187,48 @@ class ReacherWorlds(VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
     worst_reward = -(FARTHEST + 2.0)
+    tasks: list[Task]
+    seeds: list[int]
 
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int], nthread: int = 0) -> None:
-        if not len(tasks) == len(seeds) > 0:
-            raise WtlError(f"worlds need one scene seed per task, got {len(tasks)} tasks and {len(seeds)} seeds")
-        self.tasks, self.seeds, self.episode_spec = list(tasks), [int(s) for s in seeds], SPEC
-        self.num_envs = len(self.tasks)
-        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in SPEC.observation.items()})
-        self.single_action_space = SPEC.action.space()
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        describe(self, SPEC, tasks, seeds)
         self.right = np.array([int(t["target"]) for t in tasks])
         self.sign = np.array([[float(t["shoulder sign"]), float(t["elbow sign"])] for t in tasks])
         begin = [scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)]
         self.joints, self.targets = np.stack([j for j, _ in begin]), np.stack([t for _, t in begin])
         self.batch = Batch(_model(), self.num_envs, nthread)
-        self._qpos, self._qvel, self._ctrl, self._mocap = (
+        self._qpos, self._qvel, self._ctrl, mocap = (
             self.batch.bind(name) for name in ("qpos", "qvel", "ctrl", "mocap_pos")
         )
+        self._ready = False
+        self._targets = mocap[..., :2]  # as they lie now; self.targets are those of the scenes
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Back to the start of every world's scene; which scenes they are was decided by ``suite.worlds``."""
-        if seed is not None or options:
+        """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``).
+
+        Which scenes they are was decided by ``suite.worlds``.
+        """
+        if seed is not None or (options or {}).keys() - {"initial_state"}:
             raise WtlError("these worlds keep their scenes; choose others with suite.worlds(tasks, seeds)")
         self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self._qpos[:] = self.joints
-        self._mocap[..., :2] = self.targets
-        self._count = 0
+        self._targets[:] = self.targets
+        physics, memory, _ = begin(options, self.batch.state, 2, HORIZON)
+        self.batch.state[:] = physics
+        self._count = memory[:, 0].astype(int)
+        self._ready = True
         self._diverged = np.zeros(self.num_envs, bool)
         self._observation = self._observe()
-        return self._copy(), {"initial_state": np.array(self.batch.state, copy=True)}
+        return self._copy(), {"initial_state": physics, "step": self._count.copy()}
+
+    def state(self) -> Float[np.ndarray, "world state"]:
+        """The simulator's state, steps done, and whether the attempt has ended."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
+        ended = self._diverged | (self._count >= HORIZON)
+        return np.concatenate([self.batch.state, np.stack([self._count, ended], 1)], 1)
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
@@ -222,26 +247,30 @@ class ReacherWorlds(VectorEnv):
         distance = self._distance()
         lost = self.worst_reward * (HORIZON + 1 - self._count)
         reward = np.where(sound, -distance - np.square(actions).sum(-1), np.where(moving, lost, 0.0))
-        truncated = np.full(self.num_envs, self._count >= HORIZON) & ~self._diverged
+        truncated = (self._count >= HORIZON) & ~self._diverged
         info = {"success": truncated & self._near(), "diverged": self._diverged.copy()}
         return self._copy(), reward, self._diverged.copy(), truncated, info | {"terms": {"distance": distance}}
 
+    @property
+    def right_target(self) -> Float[np.ndarray, "world dim"]:
+        """Where the right target of every world lies."""
+        found: np.ndarray = self._targets[np.arange(self.num_envs), self.right]
+        return found
+
     def _distance(self) -> Float[np.ndarray, "world"]:
         """From the fingertip to the right target, metres."""
-        right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
-        distance: np.ndarray = np.linalg.norm(fingertip(self._qpos) - right, axis=-1)
+        distance: np.ndarray = np.linalg.norm(fingertip(self._qpos) - self.right_target, axis=-1)
         return distance
 
     def _near(self) -> Bool[np.ndarray, "world"]:
-        right: np.ndarray = self.targets[np.arange(self.num_envs), self.right]
-        near: np.ndarray = np.linalg.norm(fingertip(self._qpos) - reachable(right), axis=-1) < NEAR
+        near: np.ndarray = np.linalg.norm(fingertip(self._qpos) - reachable(self.right_target), axis=-1) < NEAR
         return near
 
     def _observe(self) -> dict[str, Float[np.ndarray, "world _"]]:
         """The two channels (see ``SPEC``). All that is seen lies in one plane, so every z is 0."""
         tip = fingertip(self._qpos)[:, None]
         flat = np.zeros((self.num_envs, 2, 1))
-        things = np.concatenate([self.targets, tip - self.targets, flat], -1)
+        things = np.concatenate([self._targets, tip - self._targets, flat], -1)
         state = np.concatenate([np.cos(self._qpos), np.sin(self._qpos), self._qvel], -1)
         return {
             STATE: state.astype(np.float32),
@@ -295,36 +324,20 @@ def _wrapped(angle: np.ndarray) -> np.ndarray:
     return wrapped
 
 
-def demonstrations(worlds: ReacherWorlds) -> list[Episode]:
-    """One demonstration per world by an expert who sees what a learner sees and knows target and signs."""
-    observation, begun = worlds.reset()
-    seen: list[dict[str, np.ndarray]] = []
-    sent: list[np.ndarray] = []
-    rewards: list[np.ndarray] = []
-    for _ in range(HORIZON):
+class Expert:
+    """Demonstrates: a policy that sees what a learner sees, and knows target and signs."""
+
+    def __init__(self, worlds: ReacherWorlds) -> None:
+        self.worlds = worlds
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> None:
+        """There is only one way."""
+
+    def act(self, observation: Observation) -> Float[np.ndarray, "world act"]:
         state = observation[STATE].astype(np.float64)
         joints = np.arctan2(state[:, 2:4], state[:, :2])
-        right = worlds.targets[np.arange(worlds.num_envs), worlds.right]
-        sent.append((worlds.sign * command(joints, state[:, 4:], right)).astype(np.float32))
-        seen.append(observation)
-        observation, reward, _, _, info = worlds.step(sent[-1])
-        rewards.append(reward)
-    return [
-        Episode(
-            task=task,
-            kind="demo",
-            seed=worlds.seeds[i],
-            observation={name: np.stack([o[name][i] for o in seen]) for name in SPEC.observation},
-            action=np.stack([a[i] for a in sent]),
-            reward=np.array([r[i] for r in rewards], np.float32),
-            success=bool(info["success"][i]),
-            diverged=bool(info["diverged"][i]),
-            terminated=bool(info["diverged"][i]),
-            initial_state=begun["initial_state"][i],
-            terms={name: float(values[i]) for name, values in info["terms"].items()},
-        )
-        for i, task in enumerate(worlds.tasks)
-    ]
+        sent: np.ndarray = self.worlds.sign * command(joints, state[:, 4:], self.worlds.right_target)
+        return sent
 
 
 @functools.cache

@@ -18,17 +18,17 @@ Episodes are as long as the straight way takes, so there is no time to try twice
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Float
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites import commands
-from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Spec, Split, Task, WtlError
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Observation, Spec, Split, Task, WtlError
+from watchtrylearn.worlds import begin, commands, describe
 
 FAMILIES = ("reference", "mirror")
 READINGS = ("identity", "place")
@@ -100,12 +100,29 @@ class Toy:
             return 0.5 if family == "mirror" and trials == 0 else 1.0
         return optimum(family, trials, subset)
 
+    def reward(
+        self,
+        tasks: Sequence[Task],
+        observation: Mapping[str, np.ndarray],
+        action: Float[np.ndarray, "batch act"],
+        next_observation: Mapping[str, np.ndarray],
+    ) -> Float[np.ndarray, "batch"]:
+        """1 where the right mark is reached; an attempt ends there."""
+        marks = next_observation[ENVIRONMENT].astype(np.float64).reshape(-1, 2, 2)
+        values = np.array([int(t["value"]) for t in tasks])
+        a_is_right = marks[:, 0, 0] > marks[:, 1, 0]
+        goal = np.where([t["reading"] == "identity" for t in tasks], values, values ^ a_is_right)
+        distance = np.linalg.norm(marks[np.arange(len(goal)), goal] - next_observation[STATE][:, :2], axis=-1)
+        reached: np.ndarray = distance < REACH
+        return reached.astype(np.float64)
+
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """The straight way to the right mark."""
         return self.demonstrations([task], [seed])[0]
 
     def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
-        return [self._demonstration(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
+        worlds = self.worlds(tasks, seeds)
+        return rollout(StraightWay(worlds), worlds, kind="demo")
 
     def _task(self, split: Split, number: int) -> Task:
         family = FAMILIES[number % 2]
@@ -115,56 +132,56 @@ class Toy:
         parameters = (("reading", reading), ("value", value), ("sign", sign))
         return Task("toy", family, f"{family}-{split}-{number:03d}", split, f"go to {mark}", parameters)
 
-    def _demonstration(self, task: Task, seed: int) -> Episode:
-        worlds = self.worlds([task], [seed])
-        observation, info = worlds.reset()
-        goal = worlds.marks[0, self.target(task, seed)]
-        rows: list[tuple[dict[str, np.ndarray], np.ndarray, float]] = []
-        done = False
-        while not done:
-            way = goal - worlds.point[0]
-            action = worlds.sign[0] * way * min(1.0, STEP / np.linalg.norm(way))
-            following, reward, terminated, truncated, _ = worlds.step(action[None].astype(np.float32))
-            rows.append((observation, action, float(reward[0])))
-            observation, done = following, bool(terminated[0] or truncated[0])
-        return Episode(
-            task=task,
-            kind="demo",
-            seed=seed,
-            observation={n: np.stack([o[n][0] for o, _, _ in rows]) for n in SPEC.observation},
-            action=np.stack([a for _, a, _ in rows]).astype(np.float32),
-            reward=np.array([r for _, _, r in rows], np.float32),
-            success=bool(rows[-1][2]),
-            terminated=bool(terminated[0]),
-            initial_state=info["initial_state"][0],
-        )
+
+class StraightWay:
+    """Demonstrates: a policy that knows where everything is, and which sign and mark are right."""
+
+    def __init__(self, worlds: PointWorlds) -> None:
+        self.worlds = worlds
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> None:
+        """There is only one way."""
+
+    def act(self, observation: Observation) -> Float[np.ndarray, "world act"]:
+        worlds = self.worlds
+        way = worlds.goal_position - worlds.point
+        distance = np.linalg.norm(way, axis=-1, keepdims=True)
+        moves: np.ndarray = worlds.sign * way * np.minimum(1.0, STEP / np.maximum(distance, 1e-9))
+        return moves
 
 
 class PointWorlds(VectorEnv):
     """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``."""
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+    tasks: list[Task]
+    seeds: list[int]
 
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
-        self.tasks, self.seeds, self.episode_spec = list(tasks), list(seeds), SPEC
-        self.num_envs = len(tasks)
-        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in SPEC.observation.items()})
-        self.single_action_space = SPEC.action.space()
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
-        pairs = zip(tasks, seeds, strict=True)
-        self.marks = np.stack([_marks(task, seed) for task, seed in pairs])
+        describe(self, SPEC, tasks, seeds)
+        self.marks = np.stack([_marks(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
         self.goal = np.array([Toy().target(t, s) for t, s in zip(tasks, seeds, strict=True)])
         self.sign = np.array([[float(t["sign"]), 1.0] for t in tasks])
+        self._ready = False
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Back to the start of every world's scene."""
-        self.point = np.zeros((self.num_envs, 2))
-        self.count = 0
+        """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``)."""
+        own = np.concatenate([np.zeros((self.num_envs, 2)), self.marks.reshape(-1, 4)], 1)
+        physics, memory, _ = begin(options, own, 2, STEPS)
+        self.point, self.placed = physics[:, :2].copy(), physics[:, 2:].reshape(-1, 2, 2)  # the marks as they lie now
+        self.count = memory[:, 0].astype(int)
+        self._ready = True
         self.ended, self.diverged = np.zeros((2, self.num_envs), bool)
-        return self._observe(), {"initial_state": np.concatenate([self.point, self.marks.reshape(-1, 4)], 1)}
+        return self._observe(), {"initial_state": physics, "step": self.count.copy()}
+
+    def state(self) -> Float[np.ndarray, "world state"]:
+        """The point and the marks, steps done, and whether the attempt has ended."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
+        ended = self.ended | (self.count >= STEPS)
+        return np.concatenate([self.point, self.placed.reshape(-1, 4), np.stack([self.count, ended], 1)], 1)
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
@@ -178,21 +195,27 @@ class PointWorlds(VectorEnv):
         move = np.clip(actions, -STEP, STEP) * self.sign
         self.point = np.where(self.ended[:, None], self.point, np.clip(self.point + move, -2.0, 2.0))
         self.count += 1
-        distance = np.linalg.norm(self.marks - self.point[:, None], axis=-1)
+        distance = np.linalg.norm(self.placed - self.point[:, None], axis=-1)
         reached = distance < REACH
         right = reached[np.arange(self.num_envs), self.goal] & ~self.ended
         terminated = reached.any(1) | self.ended
         self.ended = terminated
-        truncated = np.full(self.num_envs, self.count >= STEPS)
+        truncated = self.count >= STEPS
         terms = {"distance": distance[np.arange(self.num_envs), self.goal]}
         info = {"success": right, "diverged": self.diverged.copy(), "terms": terms}
         return self._observe(), right.astype(float), terminated, truncated, info
+
+    @property
+    def goal_position(self) -> Float[np.ndarray, "world dim"]:
+        """Where the right mark of every world lies."""
+        found: np.ndarray = self.placed[np.arange(self.num_envs), self.goal]
+        return found
 
     def _observe(self) -> dict[str, np.ndarray]:
         flag = np.array([[float(t.family == "mirror")] for t in self.tasks])
         return {
             STATE: np.concatenate([self.point, flag], 1).astype(np.float32),
-            ENVIRONMENT: self.marks.reshape(-1, 4).astype(np.float32),
+            ENVIRONMENT: self.placed.reshape(-1, 4).astype(np.float32),
         }
 
 

@@ -27,14 +27,26 @@ def require_within(where: str, config: Any, **bounds: tuple[int | float, int | f
         found = getattr(config, name)
         if not all(low <= value <= high for value in (found if isinstance(found, tuple) else (found,))):
             mistakes.append(f"{where}{name} must be between {low:,} and {high:,}, got {shortened(found)}")
-    _refuse(mistakes)
+    refuse(mistakes)
 
 
-def _refuse(mistakes: Sequence[str]) -> None:
-    """All mistakes in one sentence, so that nobody mends them one run at a time."""
+class Mistakes(WtlError):
+    """All mistakes in one sentence, so that nobody mends them one run at a time; ``each`` has them apart."""
+
+    def __init__(self, each: Sequence[str]) -> None:
+        more = f"; and {len(each) - NAMED} more" if len(each) > NAMED else ""
+        super().__init__("; ".join(each[:NAMED]) + more)
+        self.each = list(each)
+
+
+def mistakes_of(error: WtlError) -> list[str]:
+    return error.each if isinstance(error, Mistakes) else [str(error)]
+
+
+def refuse(mistakes: Sequence[str]) -> None:
+    """Raises ``Mistakes`` if there are any, each said once."""
     if mistakes:
-        more = f"; and {len(mistakes) - NAMED} more" if len(mistakes) > NAMED else ""
-        raise WtlError("; ".join(mistakes[:NAMED]) + more)
+        raise Mistakes(list(dict.fromkeys(mistakes)))
 
 
 def shortened(value: Any) -> str:
@@ -48,6 +60,9 @@ def shortened(value: Any) -> str:
 
 def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config:
     """The inverse of ``dataclasses.asdict`` for nested config dataclasses.
+
+    A dataclass inside with a static method ``from_json(value, where)`` is built by that; one that is built already is
+    taken as it is.
 
     Raises ``WtlError`` naming ``where`` and the field for every unknown field (with the nearest right one) and every
     value of another type.
@@ -63,11 +78,11 @@ def from_json(cls: type[Config], value: Mapping[str, Any], where: str) -> Config
         try:
             built[key] = _field(hints[key], entry, f"{where}.{key}")
         except WtlError as error:
-            mistakes.append(str(error))
+            mistakes += mistakes_of(error)
     required = [f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.name not in value and _no_default(f)]
     if required:
         mistakes.append(f"{where} lacks {', '.join(required)}")
-    _refuse(mistakes)
+    refuse(mistakes)
     return cls(**built)
 
 
@@ -81,31 +96,38 @@ def override(config: Config, assignments: Sequence[str], where: str) -> Config:
     mistakes = []
     for assignment in assignments:
         try:
-            _assign(changed, assignment, where)
+            path, value = parsed(assignment)
+            assign(changed, path, value, where)
         except WtlError as error:
-            mistakes.append(str(error))
+            mistakes += mistakes_of(error)
     try:
         found = from_json(type(config), changed, where)
     except WtlError as error:
-        mistakes.append(str(error))
-    _refuse(mistakes)
+        mistakes += mistakes_of(error)
+    refuse(mistakes)
     return found
 
 
-def _assign(changed: dict[str, Any], assignment: str, where: str) -> None:
+def parsed(assignment: str) -> tuple[list[str], Any]:
+    """``"dotted.name=value"`` as path and value."""
     name, found, text = assignment.partition("=")
     if not found:
         raise WtlError(f"expected NAME=VALUE, got {assignment!r}")
-    *path, last = name.strip().split(".")
-    node = changed
-    for part in path:
-        node = _enter(node, part, where)
-    if last not in node:
-        raise WtlError(f"{where} has no option {name!r}; {suggestion(last, node)}")
     try:
-        node[last] = json.loads(text)
+        return name.strip().split("."), json.loads(text)
     except (ValueError, RecursionError):
-        node[last] = text
+        return name.strip().split("."), text
+
+
+def assign(changed: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
+    """Puts ``value`` at ``path``, which must be there, into nested dictionaries."""
+    node = changed
+    for part in path[:-1]:
+        node = _enter(node, part, where)
+    if not isinstance(node, dict) or path[-1] not in node:
+        known = f"; {suggestion(path[-1], node)}" if isinstance(node, dict) else ""
+        raise WtlError(f"{where} has no option {'.'.join(path)!r}{known}")
+    node[path[-1]] = value
 
 
 def _enter(node: Any, part: str, where: str) -> Any:
@@ -116,11 +138,29 @@ def _enter(node: Any, part: str, where: str) -> Any:
 
 
 def _field(hint: Any, entry: Any, where: str) -> Any:
+    if typing.get_origin(hint) is Mapping and isinstance(entry, Mapping):
+        return _each(typing.get_args(hint)[1], entry, where)
+    if hint is Any or (dataclasses.is_dataclass(entry) and isinstance(entry, hint)):
+        return entry
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
             raise WtlError(f"{where} must be a group of options, got {shortened(entry)}")
-        return from_json(hint, entry, where)
+        build = getattr(hint, "from_json", None)
+        return build(entry, where) if build else from_json(hint, entry, where)
     return _plain(hint, entry, where)
+
+
+def _each(hint: Any, entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A field that is a value of one type for every name."""
+    built: dict[str, Any] = {}
+    mistakes = []
+    for name, entry in entries.items():
+        try:
+            built[name] = _field(hint, entry, f"{where}.{name}")
+        except WtlError as error:
+            mistakes += mistakes_of(error)
+    refuse(mistakes)
+    return built
 
 
 def _plain(hint: Any, entry: Any, where: str) -> Any:

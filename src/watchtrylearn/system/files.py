@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import filelock
 import msgspec
@@ -50,25 +50,28 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     Write to a temporary name in the same folder, fsync, rename over ``path``, fsync the folder. Raises
     ``WtlError`` naming path and cause (disk full, no permission ...); then the old file is untouched.
     """
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """``write_atomic`` piece by piece: what the block writes is at ``path`` once it has ended without an error."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{_host()}~{os.getpid()}~{next(_counter)}.tmp")
     try:
         try:
-            _write_synced(temporary, content.encode() if isinstance(content, str) else content)
+            make_folder(path.parent)
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
             sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise WtlError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def make_folder(path: Path) -> None:
@@ -111,26 +114,35 @@ def read_bytes(path: str | Path, limit: int = FILE_LIMIT, size: int | None = Non
     ``size`` is what it must hold, where that is known: it is compared before anything is read. A symbolic link
     in the last place of ``path`` is refused; ``contained`` refuses the others.
     """
+    with open(open_regular(path), "rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_size > limit:
+            raise WtlError(f"refusing to read {path}: {found.st_size} bytes, more than {limit}")
+        if size is not None and found.st_size != size:
+            raise WtlError(f"{path} is damaged: it has {found.st_size} bytes instead of {size}")
+        try:
+            content = file.read(found.st_size + 1)
+        except OSError as error:
+            raise WtlError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(content) != found.st_size:
+        raise WtlError(f"cannot read {path}: it does not hold the {found.st_size} bytes that it claims")
+    return content
+
+
+def open_regular(path: str | Path) -> int:
+    """A handle for reading a regular file; every failure is a ``WtlError`` naming it. Links are not followed."""
     try:
         handle = os.open(path, _READ)
-        with open(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise WtlError(f"cannot read {path}: it is not a regular file")
-            if found.st_size > limit:
-                raise WtlError(f"refusing to read {path}: {found.st_size} bytes, more than {limit}")
-            if size is not None and found.st_size != size:
-                raise WtlError(f"{path} is damaged: it has {found.st_size} bytes instead of {size}")
-            content = file.read(found.st_size + 1)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
     except FileNotFoundError as error:
         raise WtlError(f"there is no file {path}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         link = os.path.islink(path)
         cause = "it is a symbolic link, which is not followed" if link else getattr(error, "strerror", None) or error
         raise WtlError(f"cannot read {path}: {cause}") from error
-    if len(content) != found.st_size:
-        raise WtlError(f"cannot read {path}: it does not hold the {found.st_size} bytes that it claims")
-    return content
+    raise WtlError(f"cannot read {path}: it is not a regular file")
 
 
 def read_typed(path: str | Path, kind: type[T] | GenericAlias, limit: int = JSON_LIMIT) -> T:

@@ -138,8 +138,8 @@ def _commit(temporary: Path, folder: Path) -> None:
 def _prune(directory: Path, newest: int) -> None:
     """Keep ``newest`` and those just before it; a later one is from a future that was not continued."""
     remove_leftovers(directory)
-    earlier = [step for step in _steps(directory) if step <= newest]
-    for step in set(_steps(directory)) - set(earlier[:KEEP]):
+    earlier = [step for step in steps(directory) if step <= newest]
+    for step in set(steps(directory)) - set(earlier[:KEEP]):
         _remove(directory / f"step-{step:08d}")
 
 
@@ -172,7 +172,7 @@ def load_latest(directory: str | Path, kind: type[State]) -> Checkpoint[State] |
     """
     directory = Path(directory)
     damaged: list[str] = []
-    for step in _steps(directory):
+    for step in steps(directory):
         try:
             found = _load(directory / f"step-{step:08d}", step, kind)
         except _Damaged as error:
@@ -191,8 +191,8 @@ class _Damaged(WtlError):
     """A checkpoint that is not what was written; an older one may still be sound."""
 
 
-def _steps(directory: Path) -> list[int]:
-    """The steps that have a checkpoint folder, newest first."""
+def steps(directory: Path) -> list[int]:
+    """The steps that have a checkpoint in ``directory``, newest first."""
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     return sorted((int(found[1]) for found in map(_FOLDER.match, names) if found), reverse=True)
 

@@ -61,8 +61,15 @@ class TabletopEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
         scene = _next_scene(self.np_random) if seed is None else seed
+        if options and "initial_state" in options:  # of one world
+            options = {**options, "initial_state": np.atleast_2d(options["initial_state"])}
         observation, info = self._worlds.reset(seed=[scene], options=options)
         return _first(observation), _first(info)
+
+    def state(self) -> Float[np.ndarray, "state"]:
+        """The full state, now: ``reset(seed=scene, options={"initial_state": state})`` goes on from here."""
+        state: np.ndarray = self._worlds.state()[0]
+        return state
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self._worlds.step(np.asarray(action)[None])
@@ -129,6 +136,10 @@ class TabletopVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]
             reward[again], terminated[again], truncated[again] = 0.0, False, False
         self._ended = terminated | truncated
         return observation, reward, terminated, truncated, info
+
+    def state(self) -> Float[np.ndarray, "world state"]:
+        """The full states, now (``worlds.Resumable``)."""
+        return self._worlds.state()
 
     def render(self) -> tuple[UInt8[np.ndarray, "height width 3"], ...] | None:
         return tuple(self._camera.images()) if self.render_mode else None

@@ -9,13 +9,16 @@ recording then shows how to correct errors, while its ``action`` stays the clean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from watchtrylearn.ops.noise import SmoothNoise
 from watchtrylearn.ops.random import generator
+from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites.geometry import yaw_of
 from watchtrylearn.suites.tabletop.arrange import goal_side
 from watchtrylearn.suites.tabletop.model import BUTTON_HEIGHT, BUTTON_TRAVEL, BUTTONS, OBJECTS
@@ -257,10 +260,17 @@ class Expert:
 
     Args:
         families, targets, sides: per world: the family, the entity slot to act on, the sign of x of the goal.
+        workspace: the bounds that the commands keep.
     """
 
-    def __init__(self, families: Sequence[str], targets: Sequence[int], sides: Sequence[int]) -> None:
-        self.families = np.asarray(families)
+    def __init__(
+        self,
+        families: Sequence[str],
+        targets: Sequence[int],
+        sides: Sequence[int],
+        workspace: gymnasium.spaces.Box,
+    ) -> None:
+        self.families, self.workspace = np.asarray(families), workspace
         self.targets, self.sides = np.asarray(targets), np.asarray(sides, float)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> None:
@@ -278,7 +288,8 @@ class Expert:
                     at = worlds[self.stage[worlds] == number]
                     view = self._view(at, observation)
                     actions[at] = _toward(view, stage.aim(view), stage.lead)
-        return actions
+        inside: np.ndarray = np.clip(actions, self.workspace.low, self.workspace.high)
+        return inside
 
     def _advance(self, stages: Sequence[Stage], worlds: Int[np.ndarray, "n"], observation: Observation) -> None:
         for number, stage in reversed(list(enumerate(stages))):
@@ -318,65 +329,7 @@ def _toward(view: View, aim: Float[np.ndarray, "n 7"], lead: float) -> Float[np.
 def demonstrations(worlds: TabletopWorlds, targets: Sequence[int], noise: Noise = USUAL) -> list[Episode]:
     """One attempt per world at the entity slot in ``targets``; failures included."""
     rngs = [generator("demo", task.name, seed) for task, seed in zip(worlds.tasks, worlds.seeds, strict=True)]
-    expert = Expert([t.family for t in worlds.tasks], targets, [goal_side(t) for t in worlds.tasks])
-    expert.reset(rngs)
-    shakes = np.stack([_shake(rng, worlds.episode_spec.horizon, noise) for rng in rngs], axis=1)
-    low, high = worlds.single_action_space.low, worlds.single_action_space.high
-    observation, info = worlds.reset()
-    steps: list[dict[str, np.ndarray]] = []
-    success, ended, settled = np.zeros((3, len(rngs)), bool)
-    lengths = np.zeros(len(rngs), int)
-    for shake in shakes:
-        action = np.clip(expert.act(observation), low, high)
-        executed = np.clip(action + shake, low, high).astype(np.float32)
-        following, reward, terminated, truncated, outcome = worlds.step(executed)
-        steps.append({**observation, "action": action, "executed": executed, "reward": reward})
-        lengths += ~ended
-        success |= outcome["success"]
-        settled |= terminated
-        ended, observation = terminated | truncated, following
-        if ended.all():
-            break
-    each = {
-        "success": success,
-        "terminated": settled,
-        "diverged": outcome["diverged"],
-        "initial_state": info["initial_state"],
-    }
-    tracks = {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
-    return [_episode(worlds, i, int(lengths[i]), tracks, each, outcome["terms"]) for i in range(len(rngs))]
-
-
-def _shake(rng: np.random.Generator, steps: int, noise: Noise) -> Float[np.ndarray, "time 7"]:
-    """Smooth noise on position and yaw: a first-order autoregression with the given standard deviations."""
-    shake = rng.standard_normal((steps, 7))
-    for t in range(1, steps):
-        shake[t] = noise.correlation * shake[t - 1] + np.sqrt(1 - noise.correlation**2) * shake[t]
-    shake *= (*(noise.position,) * 3, 0.0, 0.0, noise.yaw, 0.0)
-    return shake
-
-
-def _episode(
-    worlds: TabletopWorlds,
-    i: int,
-    length: int,
-    tracks: Mapping[str, np.ndarray],
-    each: Mapping[str, np.ndarray],
-    terms: Mapping[str, np.ndarray],
-) -> Episode:
-    """World ``i``'s share of what was recorded: ``tracks`` (world, time, ...), the others (world, ...)."""
-    mine = {name: values[i, :length].copy() for name, values in tracks.items()}
-    return Episode(
-        task=worlds.tasks[i],
-        kind="demo",
-        seed=worlds.seeds[i],
-        observation={name: mine[name] for name in worlds.episode_spec.observation},
-        action=mine["action"],
-        reward=mine["reward"].astype(np.float32),
-        success=bool(each["success"][i]),
-        diverged=bool(each["diverged"][i]),
-        terminated=bool(each["terminated"][i]),
-        executed=mine["executed"],
-        initial_state=each["initial_state"][i].copy(),
-        terms={name: float(values[i]) for name, values in terms.items()},
-    )
+    sides = [goal_side(task) for task in worlds.tasks]
+    expert = Expert([t.family for t in worlds.tasks], targets, sides, worlds.single_action_space)
+    shake = SmoothNoise((*(noise.position,) * 3, 0.0, 0.0, noise.yaw, 0.0), noise.correlation)
+    return rollout(expert, worlds, kind="demo", disturbance=shake, rngs=rngs)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from watchtrylearn.rollouts import replayed
 from watchtrylearn.suites.render import Renderer
 from watchtrylearn.suites.tabletop.model import SharedModel, build
 from watchtrylearn.suites.tabletop.suite import SPEC, Tabletop, library, model_row
-from watchtrylearn.types import Episode, WtlError
+from watchtrylearn.types import Episode
 
 CAMERA = "clip"
 WIDTH, HEIGHT, SAMPLES = 440, 308, 2
@@ -91,18 +92,13 @@ def film(
 
 def replay(suite: Tabletop, episodes: Sequence[Episode]) -> list[Replay]:
     """Every episode from its initial state to its end."""
-    for i, episode in enumerate(episodes):
-        if not episode.initial_state.size:
-            raise WtlError(f"episode {i} ({episode.task.name}) holds no simulator state to replay it from")
     worlds = suite.worlds([e.task for e in episodes], [e.seed for e in episodes])
-    worlds.reset(options={"initial_state": np.stack([e.initial_state for e in episodes])})
     bound = {name: worlds.batch.bind(name) for name in ("qpos", "mocap_pos")}
-    seen: dict[str, list[np.ndarray]] = {name: [view.copy()] for name, view in bound.items()}
-    sent = [e.action if e.executed is None else e.executed for e in episodes]
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in bound}
     settled = np.array([len(e) for e in episodes])
-    for step in range(max(map(len, episodes))):
-        *_, info = worlds.step(np.stack([actions[min(step, len(actions) - 1)] for actions in sent]))
-        settled = np.where(info["settled"], np.minimum(settled, step + 1), settled)
+    for moment, (_, info) in enumerate(replayed(worlds, episodes)):
+        if moment:
+            settled = np.where(info["settled"], np.minimum(settled, moment), settled)
         for name, view in bound.items():
             seen[name].append(view.copy())
     worlds.close()

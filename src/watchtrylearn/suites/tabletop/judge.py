@@ -50,6 +50,9 @@ class Facts:
     press: Float[np.ndarray, "world 2"]  # how far the buttons are down (m)
 
 
+MEMORY = 10  # numbers that a judge remembers of an attempt
+
+
 class Judge:
     """Follows the attempts of a batch of worlds. ``target``: slot 0/1 of the object or button that is meant.
 
@@ -74,6 +77,17 @@ class Judge:
         self.held[mask] = 0
         for latch in (self.spoiled, self.unfair, self.was_lifted, *self.terms.values()):
             latch[mask] = 0
+
+    def memory(self) -> Float[np.ndarray, "world 10"]:
+        """What it remembers of every attempt: where the objects started, and what has happened since."""
+        latches = (self.held, self.spoiled, self.unfair, self.was_lifted)
+        return np.concatenate([self.start.reshape(-1, 6), np.stack(latches, axis=1)], axis=1)
+
+    def remember(self, memory: Float[np.ndarray, "world 10"], mask: Bool[np.ndarray, "world"]) -> None:
+        """The inverse of ``memory`` in the worlds of ``mask``: an attempt goes on in its middle."""
+        self.start[mask] = memory[mask, :6].reshape(-1, 2, 3)
+        for column, latch in enumerate((self.held, self.spoiled, self.unfair, self.was_lifted), 6):
+            latch[mask] = memory[mask, column]
 
     def update(
         self, facts: Facts, moving: Bool[np.ndarray, "world"]

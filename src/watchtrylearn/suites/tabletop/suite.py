@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.suites.kitchen.objects import KitchenObject, kitchen_objects
@@ -144,6 +145,14 @@ class Tabletop:
         """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
         targets = [self.target(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
         return expert.demonstrations(self.worlds(tasks, seeds), targets)
+
+    def film(
+        self, episodes: Sequence[Episode], on_clip: Callable[[], None] | None = None
+    ) -> list[UInt8[np.ndarray, "time height width 3"]]:
+        """The frames of each episode of one story, one per control step until there is nothing more to see."""
+        from watchtrylearn.suites.tabletop.film import film
+
+        return film(self, episodes, on_clip=on_clip)
 
 
 def make() -> Tabletop:

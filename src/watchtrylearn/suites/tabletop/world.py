@@ -1,8 +1,8 @@
 """Many different tabletops at once: a ``gymnasium.vector.VectorEnv`` on ``mujoco.batch``.
 
 All worlds share one model layout; their tasks are rows of model parameters (``scene.py``). Results are
-bit-identical at any number of threads, a stored episode replays bit-exactly from its initial state, and a
-world that has ended is not stepped any more.
+bit-identical at any number of threads, a stored episode replays bit-exactly from its initial state and goes on so from
+the full state at any of its steps, and a world that has ended is not stepped any more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
-from watchtrylearn.suites import commands
 from watchtrylearn.suites.geometry import (
     angular_velocity,
     hinges_from_rotation_vector,
@@ -28,9 +27,10 @@ from watchtrylearn.suites.geometry import (
     upright,
 )
 from watchtrylearn.suites.physics import advance
-from watchtrylearn.suites.tabletop.judge import Facts, Judge
+from watchtrylearn.suites.tabletop.judge import MEMORY, Facts, Judge
 from watchtrylearn.suites.tabletop.model import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, ModelRow, SharedModel
 from watchtrylearn.types import ENVIRONMENT, STATE, Spec, Task, WtlError
+from watchtrylearn.worlds import begin, commands, describe
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class TabletopWorlds(VectorEnv):
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
+    tasks: list[Task]
+    seeds: list[int]
+    episode_spec: Spec
+    single_action_space: gymnasium.spaces.Box
 
     def __init__(
         self,
@@ -68,14 +72,7 @@ class TabletopWorlds(VectorEnv):
         judge: Callable[[Sequence[Task], Sequence[int]], Judge],
         nthread: int = 0,
     ) -> None:
-        self.tasks, self.episode_spec = list(tasks), spec
-        self.num_envs = len(self.tasks)
-        if self.num_envs == 0:
-            raise WtlError("worlds need at least one task")
-        self.single_observation_space = gymnasium.spaces.Dict({n: c.space() for n, c in spec.observation.items()})
-        self.single_action_space: gymnasium.spaces.Box = spec.action.space()
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        describe(self, spec, tasks, seeds)
         self._start_of, self._judge_of = start, judge
         self.batch = Batch(scene.model, self.num_envs, nthread)
         for name, values in scene.fields(rows).items():
@@ -83,8 +80,8 @@ class TabletopWorlds(VectorEnv):
         self.batch.set_const()
         self._views = _Views(self.batch)
         self._touched = np.zeros((self.num_envs, SUBSTEPS, scene.model.nsensordata))
-        self.seeds, self._starts = [0] * self.num_envs, dict[int, Start]()
-        self._set_scenes(seeds, np.ones(self.num_envs, bool))
+        self._starts = dict[int, Start]()
+        self._set_scenes(self.seeds, np.ones(self.num_envs, bool))
         self._began, self._observation = self._start.copy(), self._views.observe()
         self._count = np.zeros(self.num_envs, int)
         self._terminated, self._diverged = np.zeros((2, self.num_envs), bool)
@@ -98,8 +95,9 @@ class TabletopWorlds(VectorEnv):
 
         Args:
             seed: None keeps the scenes; a list gives new scene seeds, an integer s the seeds s, s + 1, ...
-            options: ``initial_state`` (world, state) begins at stored states instead; ``reset_mask``
-                (world,), Gymnasium's own, begins anew in some worlds only, to which then ``seed`` applies.
+            options: ``initial_state`` begins at stored states instead (``worlds.Resumable``), ``info["step"]`` then
+                tells at which step that is; ``reset_mask`` (world,), Gymnasium's own, begins anew in some worlds only,
+                to which then ``seed`` applies.
         """
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
@@ -107,14 +105,25 @@ class TabletopWorlds(VectorEnv):
             raise WtlError("reset_mask needs an earlier reset of all worlds")
         if seed is not None:
             self._set_scenes(range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed, mask)
-        self._began[mask] = self._initial(options)[mask]
-        self.batch.state[mask] = self._began[mask]
-        self._count[mask] = 0
+        physics, memory, told = begin(options, self._start, 2 + MEMORY, self.episode_spec.horizon)
+        self._began[mask] = physics[mask]
+        self.batch.state[mask] = physics[mask]
+        self._count[mask] = memory[mask, 0]
         self._terminated[mask] = self._diverged[mask] = False
         self._ready = True
         self.judge.reset(self._views.facts(), mask)
+        self.judge.remember(memory[:, 2:], mask & told)
         self._observe(mask)
-        return self._copy(), {"initial_state": self._began.copy()}
+        begun = {"step": self._count.copy()} if "initial_state" in options else {}
+        return self._copy(), {"initial_state": self._began.copy(), **begun}
+
+    def state(self) -> Float[np.ndarray, "world state"]:
+        """The simulator's state, steps done, whether the attempt has ended, and what the judge remembers."""
+        if not self._ready:
+            raise WtlError("call reset() before state()")
+        ended = self._terminated | (self._count >= self.episode_spec.horizon)
+        memory = np.concatenate([np.stack([self._count, ended], axis=1), self.judge.memory()], axis=1)
+        return np.concatenate([self.batch.state, memory], axis=1)
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
@@ -153,12 +162,6 @@ class TabletopWorlds(VectorEnv):
         sound = advance(self.batch, SUBSTEPS, moving, {"sensordata": touched})
         self._views.note_contact(moving, touched)
         return sound
-
-    def _initial(self, options: dict[str, Any]) -> Float[np.ndarray, "world state"]:
-        stored = np.array(options.get("initial_state", self._start), float)
-        if stored.shape != self._start.shape:
-            raise WtlError(f"initial_state has shape {stored.shape}, these worlds need {self._start.shape}")
-        return stored
 
     def _set_scenes(self, seeds: Sequence[int], mask: Bool[np.ndarray, "world"]) -> None:
         """Full simulator states of new scenes: at rest, servos at their targets, no warm start, time 0.

@@ -1,0 +1,68 @@
+"""Training one method of a plan, wherever its episodes come from: a simulated run, or recordings from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from watchtrylearn.data.batches import gather
+from watchtrylearn.data.sampling import PairIndex, Sampling
+from watchtrylearn.experiments.plan import Method
+from watchtrylearn.learners import learner_entry, make_learner
+from watchtrylearn.system.progress import Display
+from watchtrylearn.training.fit import TrainSummary, fit
+from watchtrylearn.training.material import Material, Sourced, Updating
+from watchtrylearn.training.sources import FixedSource, Source
+from watchtrylearn.training.update import GradientDescent
+from watchtrylearn.types import Learner, Spec, Successor, WtlError
+
+
+def fit_method(
+    method: Method,
+    material: Material,
+    directory: Path,
+    data: Mapping[str, str],
+    display: Display,
+    *,
+    start: Learner | None = None,
+    device: str = "cpu",
+) -> TrainSummary:
+    """Trains ``method`` in ``directory`` from ``material``, or continues there.
+
+    Args:
+        data: what identifies the material: name -> digest. A training is not continued on other data.
+        start: the trained learner of the method from whose weights this one begins.
+    """
+    learner = make_learner(method.learner, material.spec, method.config, seed=material.seed)
+    if start is not None:
+        if not isinstance(learner, Successor):
+            raise WtlError(f"{method.learner} cannot begin with the weights of {start.name}: it has no `start_from`")
+        learner.start_from(start)
+    plan = replace(method.train, seed=material.seed)
+    source = _source(learner, method, material)
+    update = (lambda _, config: learner.make_update(config)) if isinstance(learner, Updating) else GradientDescent
+    return fit(learner, source, plan, directory, data, display, update=update, device=device)
+
+
+def looked_at(method: Method, spec: Spec) -> Spec:
+    """The channels that ``method`` is trained on: numbers alone, unless its config says by ``image_frames`` how many
+    images of every episode in a context it looks at, or it has a source of its own."""
+    if hasattr(method.config, "image_frames") or hasattr(learner_entry(method.learner).learner, "source"):
+        return spec
+    return replace(spec, observation=spec.numbers)
+
+
+def _source(learner: Learner, method: Method, material: Material) -> Source:
+    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says."""
+    if isinstance(learner, Sourced):
+        return learner.source(material)
+    sampling = getattr(method.config, "sampling", None)
+    if not isinstance(sampling, Sampling):
+        raise WtlError(
+            f"nothing says what {method.learner} is trained on: its config has no `sampling`, and it has no `source`"
+        )
+    memory, pairs = material.memory, PairIndex(material.memory.table, sampling)
+    learner.prepare(memory.numbers())
+    shown = getattr(method.config, "image_frames", 0)
+    return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size), shown))

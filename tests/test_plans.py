@@ -1,0 +1,202 @@
+"""Experiments are plans: what the presets are, how a person changes one, and the order of work that follows from it."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from watchtrylearn.experiments import EXPERIMENTS, Experiment, Method, experiment
+from watchtrylearn.experiments.main_job import reproduction
+from watchtrylearn.experiments.plan import as_json, branches
+from watchtrylearn.experiments.presets import read_experiment
+from watchtrylearn.learners import LEARNERS
+from watchtrylearn.learners.bc import BCConfig
+from watchtrylearn.types import WtlError
+
+FIVE = ["bc", "contextual", "one_shot", "trials_only", "watch_try_learn"]
+RESOLVED = {  # config and training of each, as they were before experiments were plans
+    "debug": ["9b9aad3ff028", "a6babceceb08", "c97a2a9a73fe", "0d0177c05681", "e2a9520ae90f"],
+    "demo": ["bd97d4714c54", "918df08f5147", "1773fa02208d", "f54e60def538", "0dfa87e390f6"],
+    "wtl-curves": ["bd97d4714c54", "918df08f5147", "1773fa02208d", "f54e60def538", "0dfa87e390f6"],
+    "wtl-reacher": ["3305a59fd07f", "e1e0c525c2e8", "78386d299790", "316f2fbedb4d", "805213a394da"],
+    "wtl-state": ["a3dc879efae2", "02229abaca0a", "6846a22633d5", "310270e1a66e", "0dfaea74d8ec"],
+}
+
+
+@pytest.mark.parametrize("preset", EXPERIMENTS, ids=lambda e: e.name)
+def test_the_presets_are_what_they_were(preset: Experiment) -> None:
+    stored = as_json(preset)["methods"]
+    assert list(stored) == FIVE
+    for (name, method), digest in zip(stored.items(), RESOLVED[preset.name], strict=True):
+        settings = {"config": method["config"], "train": method["train"]}
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        assert hashlib.sha256(text.encode()).hexdigest()[:12] == digest, (name, settings)
+
+
+@pytest.mark.parametrize("preset", EXPERIMENTS, ids=lambda e: e.name)
+def test_a_plan_goes_through_json_and_back(preset: Experiment) -> None:
+    stored = json.loads(json.dumps(as_json(preset)))
+    back = read_experiment(stored, "experiment.json")
+    assert back == preset
+    assert all(type(back.methods[name].config) is type(preset.methods[name].config) for name in FIVE)
+
+
+def test_an_experiment_of_before_is_read() -> None:
+    """The published weights carry the experiment that they come from."""
+    path = Path(__file__).parents[1] / "src/watchtrylearn/pretrained/wtl-state/results.json"
+    stored = json.loads(path.read_text())["config"]
+    assert "methods" not in stored
+    chosen = experiment("wtl-state", ["train.threads=0"])
+    assert read_experiment(stored, "published") == chosen
+    del stored["frames"]
+    with pytest.raises(WtlError, match=r"published lacks methods, and .* it lacks 'frames'"):
+        read_experiment(stored, "published")
+
+
+def test_a_wrong_field_of_a_stored_plan_is_named() -> None:
+    stored = as_json(experiment("debug"))
+    stored["methods"]["bc"]["config"]["net"]["width"] = "wide"
+    stored["methods"]["one_shot"]["trian"] = {}
+    with pytest.raises(WtlError) as refused:
+        read_experiment(stored, "experiment")
+    assert 'experiment.methods.bc.net.width must be int, got "wide"' in str(refused.value)
+    assert "experiment.methods.one_shot has no option \"trian\"; did you mean 'train'?" in str(refused.value)
+
+
+# ------------------------------------------------------------------------------------------------ changing one
+
+
+def test_options_are_of_the_experiment_of_a_method_or_of_all_methods() -> None:
+    chosen = experiment(
+        "debug", ["scenes=4", "one_shot.net.width=32", "train.steps=7", "bc.train.steps=9", "bc.tries=3"]
+    )
+    assert chosen.scenes == 4
+    assert [m.config.net.width for m in chosen.methods.values()] == [64, 64, 32, 64, 64]
+    assert [m.train.steps for m in chosen.methods.values()] == [9, 7, 7, 7, 7]
+    assert chosen.methods["bc"].tries == 3
+    flat = experiment("debug", ["net.embedding=flat", "warm_start=false"])
+    assert [m.config.net.embedding for m in flat.methods.values()] == ["flat", "last_frame", "flat", "flat", "flat"]
+    assert not flat.methods["watch_try_learn"].config.warm_start
+
+
+@pytest.mark.parametrize(("setting", "sentence"), [
+    ("train.bc.steps=8", "the option train.bc.steps is called bc.train.steps now"),
+    ("frames=4", "the option frames is called sampling.frames now"),
+    ("trials_per_demo=1", "the option trials_per_demo is called one_shot.tries now"),
+    ("blind_trials_per_demo=1", "is called bc.tries now"),
+    ("elsewhere=0.5", "is called watch_try_learn.sampling.elsewhere now"),
+    ("net.width=10", "^net.width must be a multiple"),  # once, not five times
+    ("bc.net.width=10", "^bc: net.width must be a multiple"),
+    ("bc.net.wdith=8", "did you mean 'width'"),
+    ("one_sht.train.steps=8", "did you mean 'one_shot'"),
+    ("bc.learner=one_shot", "'learner' cannot be set"),
+    ("one_shot.tries=0", "watch_try_learn learns from the trials of one_shot, which makes none: one_shot.tries is 0"),
+    ('bc.trials=["nobody"]', "bc needs 'nobody', which the experiment does not have"),
+    ('one_shot.trials=["one_shot"]', "methods need each other in a circle: one_shot -> one_shot"),
+    ("methods=3", "experiment debug has no option 'methods'"),
+])  # fmt: skip
+def test_a_mistake_is_said_in_one_sentence(setting: str, sentence: str) -> None:
+    with pytest.raises(WtlError, match=sentence):
+        experiment("debug", [setting])
+
+
+def test_the_command_says_what_was_changed_as_shortly_as_it_can() -> None:
+    settings = ["scenes=4", "net.hidden=[16]", "one_shot.train.steps=9"]
+    command = reproduction(experiment("debug", settings))
+    assert command == "wtl reproduce debug --set scenes=4 'net.hidden=[16]' one_shot.train.steps=9"
+    again = command.split(" --set ")[1].replace("'", "").split()
+    assert experiment("debug", again) == experiment("debug", settings)
+
+
+# ------------------------------------------------------------------------------------------- whom a plan needs
+
+
+@dataclass(frozen=True)
+class Small:
+    """The config of a method that has neither network nor sampling of ours."""
+
+    size: int = 3
+
+
+def two_variants() -> Experiment:
+    """Two methods of one learner, and one that learns from the trials of both."""
+    debug = experiment("debug")
+    bc, both = debug.methods["bc"], debug.methods["trials_only"]
+    wide = replace(bc, config=replace(bc.config, net=replace(bc.config.net, width=128)))
+    methods = {
+        "wide": wide,
+        "bc": bc,
+        "one_shot": debug.methods["one_shot"],
+        "both": replace(both, trials=("bc", "wide")),
+    }
+    return replace(debug, methods=methods)
+
+
+def test_what_needs_each_other_is_in_one_branch_and_in_order() -> None:
+    first, second = branches(two_variants(), ["one_shot", "both"])
+    assert first == [
+        ("train", "wide"), ("try", "wide"), ("train", "bc"), ("try", "bc"), ("train", "both"), ("evaluate", "both"),
+    ]  # fmt: skip
+    assert second == [("train", "one_shot"), ("evaluate", "one_shot")]  # nobody asks for its trials
+
+
+@pytest.mark.parametrize("name", ["demo", "wtl-state", "debug"])
+def test_the_longer_branch_of_the_main_job_is_that_of_who_watches(name: str) -> None:
+    chosen = experiment(name)
+    first, second = branches(chosen, chosen.main)
+    assert first == [
+        ("train", "one_shot"), ("try", "one_shot"), ("train", "watch_try_learn"),
+        ("evaluate", "one_shot"), ("evaluate", "watch_try_learn"),
+    ]  # fmt: skip
+    assert second == [
+        ("train", "bc"), ("try", "bc"), ("train", "trials_only"), ("evaluate", "bc"), ("evaluate", "trials_only"),
+    ]  # fmt: skip
+    assert chosen.explorers == ["one_shot", "bc"]
+    assert chosen.retrial == "watch_try_learn"
+
+
+def test_two_methods_of_one_learner_are_told_apart_everywhere() -> None:
+    chosen = two_variants()
+    assert chosen.methods["wide"].learner == chosen.methods["bc"].learner == "bc"
+    assert read_experiment(as_json(chosen), "x") == chosen
+    assert not chosen.uses_trials("wide")
+    assert chosen.uses_trials("both")
+
+
+def test_a_plan_holds_methods_that_this_library_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    import watchtrylearn.learners as table
+
+    entry = replace(LEARNERS[0], name="mine", label="mine", config=Small)
+    monkeypatch.setattr(table, "LEARNERS", (*LEARNERS, entry))
+    chosen = experiment("debug", ["mine.size=5", "mine.main=true"])
+    assert chosen.methods["mine"].config == Small(5)
+    assert chosen.main[-1] == "mine"
+    assert read_experiment(as_json(chosen), "x") == chosen
+    assert reproduction(chosen) == "wtl reproduce debug --set mine.main=true mine.size=5"
+    assert "mine" not in experiment("debug").methods
+    assert experiment("debug").method("mine") == Method("mine", main=False)  # can be trained by name all the same
+    with pytest.raises(WtlError, match="mine: size must be int"):
+        experiment("debug", ["mine.size=large"])
+
+
+def test_a_config_of_another_learner_or_with_a_taken_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import watchtrylearn.learners as table
+
+    with pytest.raises(WtlError, match="one_shot is built from a OneShotConfig, not from a BCConfig"):
+        Method("one_shot", BCConfig())
+
+    @dataclass(frozen=True)
+    class Taken:
+        trials: int = 0
+
+    monkeypatch.setattr(table, "LEARNERS", (*LEARNERS, replace(LEARNERS[0], name="mine", config=Taken)))
+    with pytest.raises(WtlError, match="Taken has a field 'trials', a word that experiments use; rename it"):
+        Method("mine")
+
+
+@pytest.mark.parametrize("name", ["demos", "scenes", "a/b", ""])
+def test_a_method_must_have_a_name_of_its_own(name: str) -> None:
+    with pytest.raises(WtlError, match="a method cannot be called"):
+        replace(experiment("debug"), methods={name: Method("bc")})

@@ -1,0 +1,386 @@
+"""Learners that gather their own data: they reach known optima, and are resumed to the last bit."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from points import STEP, Points, optimum, start
+from processes import fork, wait
+from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
+from watchtrylearn.data.indices import TransitionIndex
+from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.ops.random import generator
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.system.progress import Display
+from watchtrylearn.system.signals import Interrupted
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.metrics import read_metrics
+from watchtrylearn.training.sources import OnPolicySource, ReplaySource, Source
+from watchtrylearn.types import STATE, Context, Episode, WtlError
+
+SUITE = Points(horizon=8)
+TASK = SUITE.tasks("train")[0]
+PLAN = TrainConfig(
+    steps=1800, learning_rate=1e-2, final_rate=0.1, warmup=0, weight_decay=0.0, average=0.99, log_every=50, threads=1
+)
+
+
+def attempts(policy: object, seeds: Sequence[int], **options: int) -> list[Episode]:
+    return rollout(policy, SUITE.worlds([TASK] * len(seeds), seeds), **options)
+
+
+def collect(count: int, learner: ActorCritic | PolicyGradient, seed: int, number: int) -> list[Episode]:
+    """``count`` attempts in new scenes; off-policy, the first round has many at random."""
+    seeds = range(number * count, number * count + count)
+    policy = learner.explore([Context()] * count)
+    if number == 0 and isinstance(learner, ActorCritic):
+        seeds, policy = range(8 * count), Acting(lambda state: torch.zeros(len(state), 2), STEP, STEP)
+    return attempts(policy, seeds, run_seed=seed, attempt=number)
+
+
+def replay(count: int = 8, every: int = 75, capacity: int = 4000) -> ReplaySource:
+    index = partial(TransitionIndex, steps=3, gamma=0.8)
+    return ReplaySource(partial(collect, count), SUITE.spec, index, batch_size=128, every=every, capacity=capacity)
+
+
+def on_policy(count: int = 16) -> OnPolicySource:
+    return OnPolicySource(partial(collect, count), SUITE.spec, epochs=4, minibatches=2)
+
+
+def actor_critic() -> ActorCritic:
+    return ActorCritic(ActorCriticConfig(), SUITE.spec)
+
+
+def policy_gradient() -> PolicyGradient:
+    return PolicyGradient(PolicyGradientConfig(round=8), SUITE.spec)
+
+
+def train(directory: Path, learner: object, source: Source, plan: TrainConfig = PLAN, **options: object) -> None:
+    fit(learner, source, plan, directory, {}, Display(quiet=True), **options)
+
+
+def mean_return(learner: ActorCritic | PolicyGradient) -> float:
+    """In 64 scenes that nobody has trained in."""
+    episodes = attempts(learner.adapt([Context()] * 64), range(10_000, 10_064))
+    return float(np.mean([episode.reward.sum() for episode in episodes]))
+
+
+BEST = float(np.mean([optimum(seed, SUITE.spec.horizon) for seed in range(10_000, 10_064)]))
+
+
+# ------------------------------------------------------------------------------------------------ known optima
+
+
+def test_the_optimum_is_what_the_best_policy_gets() -> None:
+    """By hand: along an axis that begins at 0.6, what is left is 0.35, 0.1, 0, ...; and by going straight there."""
+
+    class Straight:
+        def reset(self, rngs: object) -> None: ...
+
+        def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+            return np.clip(-observation[STATE][:, :2], -STEP, STEP)
+
+    found = [episode.reward.sum() for episode in attempts(Straight(), range(16))]
+    np.testing.assert_allclose(found, [optimum(seed, 8) for seed in range(16)], atol=1e-5)
+    steps = np.abs(start(5))[:, None] - STEP * np.arange(1, 9)
+    assert optimum(5, 8) == pytest.approx(-steps[steps > 0].sum())
+
+
+def test_an_off_policy_actor_critic_reaches_the_optimum(tmp_path: Path) -> None:
+    """Untrained it gets -8.2, the best is -0.78: 0.35 less is 0.02 farther from the mark, per axis and step of 0.25."""
+    learner = actor_critic()
+    assert mean_return(learner) < BEST - 5
+    train(tmp_path, learner, replay())
+    assert BEST - 0.35 < mean_return(learner) <= BEST + 1e-4
+
+
+def test_a_policy_gradient_reaches_the_optimum_on_policy(tmp_path: Path) -> None:
+    learner = policy_gradient()
+    assert mean_return(learner) < BEST - 5
+    train(tmp_path, learner, on_policy(), dataclasses.replace(PLAN, steps=240, learning_rate=8e-3, average=0.9))
+    assert BEST - 0.25 < mean_return(learner) <= BEST + 1e-4
+    rows = read_metrics(tmp_path)
+    assert rows[-1]["gathered/return"] > rows[0]["gathered/return"] + 3  # its own attempts, noise included
+
+
+# --------------------------------------------------------------------------------------------- kill and resume
+
+SHORT = dataclasses.replace(PLAN, steps=24, checkpoint_every=0.0, log_every=1)
+SMALL = {
+    "replay": (actor_critic, partial(replay, count=2, every=4, capacity=60)),  # the first round alone has 144 frames
+    "on-policy": (policy_gradient, partial(on_policy, count=4)),
+}
+both = pytest.mark.parametrize("kind", SMALL)
+
+
+def run(kind: str, directory: Path, plan: TrainConfig = SHORT, slow: float = 0.0, **options: object) -> None:
+    make, source = SMALL[kind]
+    learner = make()
+    plain = learner.loss
+
+    def loss(batch: object) -> object:
+        time.sleep(slow)
+        return plain(batch)
+
+    learner.loss = loss
+    train(directory, learner, source(), plan, **options)
+
+
+def rounds(directory: Path) -> dict[str, str]:
+    """What each round on the disk holds."""
+    return {path.name: EpisodeStore.open(path).digest() for path in sorted(directory.glob("gathered/round-*"))}
+
+
+def outcome(directory: Path) -> tuple[bytes, str, dict[str, str]]:
+    log = (directory / "metrics.jsonl").read_text()
+    return (directory / "model.safetensors").read_bytes(), log, rounds(directory)
+
+
+def newest(directory: Path) -> int:
+    steps = sorted(int(path.name.removeprefix("step-")) for path in directory.glob("checkpoints/step-*"))
+    return steps[-1] if steps else -1
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A training that nothing happened to, of either kind."""
+    root = tmp_path_factory.mktemp("calm")
+    for kind in SMALL:
+        assert wait(fork(lambda kind=kind: run(kind, root / kind))) == 0
+    return lambda kind: root / kind
+
+
+@both
+def test_kill_9_at_random_moments_does_not_change_a_bit(kind: str, tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    """Weights, copies, memory, what was gathered and the log: all as if nothing had happened. With ``slow`` 0 most of
+    the time is gathering, so that is where the process is killed."""
+    draw = generator("kill", kind)
+    for target, slow in ((-1, 0.0), (-1, 0.02), (0, 0.0), (3, 0.02), (8, 0.0), (9, 0.0), (15, 0.02)):
+        pid = fork(lambda slow=slow: run(kind, tmp_path, slow=slow))
+        while newest(tmp_path) < target:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        assert wait(pid) == -signal.SIGKILL
+    assert wait(fork(lambda: run(kind, tmp_path))) == 0
+    assert outcome(tmp_path) == outcome(calm(kind))
+
+
+class PowerCut(Exception): ...
+
+
+@both
+def test_rounds_after_the_checkpoint_are_dropped_and_gathered_again(
+    kind: str, tmp_path: Path, calm: Callable[[str], Path]
+) -> None:
+    make, source = SMALL[kind]
+    learner, given = make(), source()
+    plain, drawn = given.batch, 0
+
+    def batch(step: int) -> object:
+        nonlocal drawn
+        drawn += 1
+        found = plain(step)
+        if step == 18:
+            raise PowerCut
+        return found
+
+    given.batch = batch
+    with pytest.raises(PowerCut):
+        train(tmp_path, learner, given, dataclasses.replace(SHORT, checkpoint_every=1e6))
+    assert newest(tmp_path) == 0
+    assert len(rounds(tmp_path)) == {"replay": 5, "on-policy": 3}[kind]
+    (tmp_path / "gathered" / ".round-000007.tmp").mkdir()  # what a kill in the middle of writing leaves
+    run(kind, tmp_path)
+    assert outcome(tmp_path) == outcome(calm(kind))
+    assert not list(tmp_path.glob("gathered/.round*"))
+
+
+@both
+def test_an_older_checkpoint_still_finds_the_rounds_it_needs(
+    kind: str, tmp_path: Path, calm: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    steps_left = 22
+
+    def stop() -> bool:
+        nonlocal steps_left
+        steps_left -= 1
+        return steps_left == 0
+
+    with pytest.raises(Interrupted):
+        run(kind, tmp_path, should_stop=stop)
+    (tmp_path / "checkpoints" / "step-00000022" / "tensors.safetensors").write_bytes(b"damaged")
+    run(kind, tmp_path)
+    assert "skipped a damaged checkpoint" in caplog.text
+    assert outcome(tmp_path) == outcome(calm(kind))
+
+
+@both
+def test_only_as_many_rounds_stay_on_the_disk_as_are_needed(kind: str, calm: Callable[[str], Path]) -> None:
+    """A replay's memory of 60 frames is 4 rounds of 2 x 9 frames; and one more for the older checkpoint."""
+    assert (
+        list(rounds(calm(kind)))
+        == {
+            "replay": [f"round-{number:06d}" for number in (2, 3, 4, 5)],
+            "on-policy": ["round-000002"],
+        }[kind]
+    )
+
+
+# ------------------------------------------------------------------------------------------------- refusals
+
+
+@both
+def test_a_round_that_is_missing_or_another_is_said(kind: str, tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    there = shutil.copytree(calm(kind), tmp_path / "run")
+    shutil.rmtree(there / "checkpoints" / "step-00000024")  # else it is finished, and needs none
+    last = sorted(there.glob("gathered/round-*"))[-1]
+    last.rename(tmp_path / "away")
+    with pytest.raises(WtlError, match=rf"{last.name} .* there is no .*; remove .* to train again"):
+        run(kind, there)
+    store = EpisodeStore.create(last, SUITE.spec, executed=True)
+    store.append(collect(2, actor_critic(), 1, 8))
+    with pytest.raises(WtlError, match=r"gathered does not hold what the checkpoint of .* was trained on"):
+        run(kind, there)
+
+
+def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    shutil.copytree(calm("replay"), tmp_path, dirs_exist_ok=True)
+    with pytest.raises(WtlError, match=r"source.capacity is 60, not 61"):
+        train(tmp_path, actor_critic(), replay(count=2, every=4, capacity=61), SHORT)
+    with pytest.raises(WtlError, match=r"source.kind is .replay., not .on-policy."):
+        train(tmp_path, actor_critic(), on_policy(), SHORT)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: replay(every=0), "replay: every must be between 1"),
+        (lambda: replay(capacity=0), "replay: capacity must be between 1"),
+        (lambda: OnPolicySource(collect, SUITE.spec, epochs=0), "on-policy: epochs must be between 1"),
+    ],
+)
+def test_impossible_sources_are_refused(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(WtlError, match=sentence):
+        make()
+
+
+def test_rounds_without_a_sound_episode_are_said(tmp_path: Path) -> None:
+    def broken(learner: object, seed: int, number: int) -> list[Episode]:
+        return [dataclasses.replace(e, diverged=True, success=False) for e in collect(4, actor_critic(), seed, number)]
+
+    with pytest.raises(WtlError, match="a round gathered 0 sound episodes, too few for 2 minibatches"):
+        train(tmp_path / "a", policy_gradient(), OnPolicySource(broken, SUITE.spec, minibatches=2), SHORT)
+    nothing = ReplaySource(broken, SUITE.spec, TransitionIndex, batch_size=8, every=4, capacity=100)
+    with pytest.raises(WtlError, match="the first round gathered no sound episode, so there is nothing to learn from"):
+        train(tmp_path / "b", actor_critic(), nothing, SHORT)
+
+
+# --------------------------------------------------------------------------------------------- what is gathered
+
+
+def test_a_round_has_the_actions_as_intended_and_as_executed(tmp_path: Path) -> None:
+    """The density of an action that was cut to its bounds is another one; what was meant is mean + std x noise."""
+    run("on-policy", tmp_path, dataclasses.replace(SHORT, steps=1))
+    episodes = EpisodeStore.open(tmp_path / "gathered" / "round-000000").read()
+    learner = policy_gradient()
+    for episode in episodes:
+        rng = generator("attempt", SHORT.seed, TASK.name, episode.seed, 0)
+        noise = np.stack([rng.normal(size=2) for _ in range(len(episode))])
+        with torch.no_grad():
+            mean = learner._act(torch.from_numpy(episode.observation[STATE])).numpy()
+            std = STEP * learner.policy.log_std.exp().numpy()
+        np.testing.assert_allclose(episode.action, mean + std * noise, atol=1e-6)
+    assert any((np.abs(episode.action) > STEP).any() for episode in episodes)
+    assert all(episode.executed is None or (np.abs(episode.executed) <= STEP).all() for episode in episodes)
+
+
+def test_what_a_round_gathers_is_a_function_of_weights_seed_and_number(tmp_path: Path) -> None:
+    """Whatever torch's own generator was, and however many rounds there were before."""
+    run("replay", tmp_path / "a", dataclasses.replace(SHORT, steps=4))
+    torch.manual_seed(99)
+    run("replay", tmp_path / "b", dataclasses.replace(SHORT, steps=4, log_every=2))
+    run("replay", tmp_path / "c", dataclasses.replace(SHORT, steps=4, seed=1))
+    first = [rounds(tmp_path / name)["round-000000"] for name in "abc"]
+    assert first[0] == first[1] != first[2]
+
+
+def test_the_log_says_how_the_gathered_attempts_went(tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    row = read_metrics(calm("on-policy"))[16]  # step 17 begins round 2, which is still there
+    episodes = EpisodeStore.open(calm("on-policy") / "gathered" / "round-000002").read()
+    assert row["gathered/return"] == pytest.approx(np.mean([episode.reward.sum() for episode in episodes]))
+    assert row["gathered/success"] == np.mean([episode.success for episode in episodes])
+    assert (row["gathered/steps"], row["gathered/diverged"]) == (8, 0)
+    assert "gathered/return" not in read_metrics(calm("on-policy"))[17]
+
+
+def test_a_finished_training_needs_nothing_of_what_was_gathered(tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    there = shutil.copytree(calm("replay"), tmp_path / "run")
+    shutil.rmtree(there / "gathered")
+    run("replay", there)
+    assert outcome(there)[:2] == outcome(calm("replay"))[:2]
+
+
+def test_each_epoch_deals_every_episode_of_the_round_once(tmp_path: Path) -> None:
+    given = on_policy(count=6)
+    given.begin(policy_gradient(), tmp_path, 0, {})
+    for first in (0, 2, 4, 6):
+        parts = [given.batch(step) for step in (first, first + 1)]
+        assert [len(part.length) for part in parts] == [3, 3]
+        starts = torch.cat([part.observation[STATE][:, 0, :2] for part in parts])
+        wanted = torch.from_numpy(np.stack([start(seed) for seed in range(6)]).astype(np.float32))
+        assert sorted(map(tuple, starts.tolist())) == sorted(map(tuple, wanted.tolist()))
+
+
+def test_the_first_minibatch_of_every_round_is_on_policy(calm: Callable[[str], Path]) -> None:
+    ratio = {row["step"]: row["ratio"] for row in read_metrics(calm("on-policy"))}
+    assert [ratio[step] for step in (1, 9, 17)] == pytest.approx([1.0] * 3, abs=1e-6)
+    assert all(not math.isclose(ratio[step], 1.0, abs_tol=1e-6) for step in (8, 16, 24))
+
+
+def test_a_training_begun_before_there_were_sources_goes_on(tmp_path: Path) -> None:
+    """It noted neither update nor source, of which there was one each."""
+    from test_train import config, equal
+    from test_train import train as train_line
+
+    calm, _ = train_line(tmp_path / "calm", config())
+    steps_left = 25
+
+    def stop() -> bool:
+        nonlocal steps_left
+        steps_left -= 1
+        return steps_left == 0
+
+    with pytest.raises(Interrupted):
+        train_line(tmp_path / "old", config(), should_stop=stop)
+    for path in (tmp_path / "old" / "config.json", *tmp_path.glob("old/checkpoints/*/state.json")):
+        content = json.loads(path.read_text())
+        for name in ("update", "source", "gathered"):
+            content.pop(name, None)
+        path.write_text(json.dumps(content))
+        if path.name == "state.json":
+            _seal(path.parent)
+    learner, summary = train_line(tmp_path / "old", config())
+    assert summary.resumed_at == 25
+    assert equal(calm, learner)
+
+
+def _seal(checkpoint: Path) -> None:
+    import hashlib
+
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))

@@ -1,0 +1,54 @@
+"""What suites say they can do, and that they can."""
+
+import numpy as np
+import pytest
+
+from watchtrylearn.rollouts import rollout
+from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite
+from watchtrylearn.types import ENVIRONMENT, STATE
+
+SUITES = ["toy", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
+ABLE = {
+    "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
+    "reacher": {Suite, Demonstrator, Targeted, Rewarding},
+    "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable},
+}
+
+
+class Anything:
+    """Random actions, beyond the bounds too."""
+
+    def __init__(self, spec, scale=1.5):
+        self.low, self.high, self.scale = np.array(spec.action.low), np.array(spec.action.high), scale
+
+    def reset(self, rngs):
+        self.rngs = rngs
+
+    def act(self, observation):
+        drawn = np.stack([self.scale * rng.uniform(-1, 1, len(self.low)) for rng in self.rngs])
+        return (self.low + self.high) / 2 + (self.high - self.low) / 2 * drawn
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_declares_what_it_can_do(name):
+    suite = make_suite(name)
+    asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding)
+    assert {each for each in asked if isinstance(suite, each)} == ABLE[name]
+
+
+@pytest.mark.parametrize("name", SUITES[:2])
+def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
+    """Of experts, who get some, and of random commands, some of them beyond the bounds."""
+    suite = make_suite(name)
+    tasks = suite.tasks("train")[:64] * 2
+    seeds = list(range(len(tasks)))
+    attempts = [
+        *suite.demonstrations(tasks, seeds),
+        *rollout(Anything(suite.spec), suite.worlds(tasks, seeds)),
+    ]
+    for episode in attempts:
+        seen = {n: np.concatenate([episode.observation[n], episode.final[n][None]]) for n in (STATE, ENVIRONMENT)}
+        before, after = ({n: values[span] for n, values in seen.items()} for span in (slice(0, -1), slice(1, None)))
+        paid = suite.reward([episode.task] * len(episode), before, episode.action, after)
+        np.testing.assert_allclose(paid, episode.reward, atol=1e-5)
+    assert len({round(float(episode.reward.sum()), 3) for episode in attempts}) > 1
