@@ -71,7 +71,7 @@ def rewrite(path: Path, change: Callable[[list[dict]], None], template: str = DA
 # ---------------------------------------------------------------------------------------------- round trip
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=0, max_size=2),
     known=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=4),
