@@ -43,6 +43,7 @@ def make_episode(
         return rng.uniform(-1, 1, (steps, size)).astype(np.float32)
 
     kind = kind or ("demo" if number % 2 else "trial")
+    seed = int(rng.integers(2**62))
     numeric = {name: numbers(c.size) for name, c in spec.numbers.items()}
     rest = {"action": numbers(spec.action.size), "reward": numbers(1)[:, 0]}
     seen = generator("images", number)
@@ -51,7 +52,7 @@ def make_episode(
     return Episode(
         task=make_task(number % 5),
         kind=kind,
-        seed=int(rng.integers(2**62)),
+        seed=seed,
         observation=observation,
         **rest,
         success=kind == "demo" or number % 3 == 0,

@@ -73,6 +73,9 @@ class PixelToy:
     def worlds(self, tasks: Sequence[Task], seeds: Sequence[int]) -> PixelWorlds:
         return PixelWorlds(tasks, seeds)
 
+    def demonstrate(self, task: Task, seed: int) -> Episode:
+        return self.demonstrations([task], [seed])[0]
+
     def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
         worlds = self.worlds(tasks, seeds)
         return rollout(toy.StraightWay(worlds), worlds, kind="demo")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from watchtrylearn.training.update import Group, Target
+from watchtrylearn.training.update import Group, TargetCopy
 from watchtrylearn.types import STATE, Context, EpisodeBatch, Observation, Spec, Transitions
 
 
@@ -63,13 +63,13 @@ class ActorCritic(nn.Module):
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
-    def groups(self) -> list[Group]:
+    def parameter_groups(self) -> list[Group]:
         return [Group("actor", rate=0.2, clip_norm=1.0), Group("critic", weight_decay=0.0, clip_norm=10.0)]
 
-    def targets(self) -> list[Target]:
+    def target_copies(self) -> list[TargetCopy]:
         return [
-            Target("actor", "target_actor", tau=self.config.tau),
-            Target("critic", "target_critic", tau=self.config.tau),
+            TargetCopy("actor", "target_actor", tau=self.config.tau),
+            TargetCopy("critic", "target_critic", tau=self.config.tau),
         ]
 
     def prepare(self, episodes: EpisodeBatch) -> None:
@@ -126,11 +126,11 @@ class PolicyGradient(nn.Module):
             self.baseline = mlp(inputs, 1, config.width)
         self.behaviour = copy.deepcopy(self.policy).requires_grad_(False)
 
-    def groups(self) -> list[Group]:
+    def parameter_groups(self) -> list[Group]:
         return [Group("baseline", rate=3.0)]
 
-    def targets(self) -> list[Target]:
-        return [Target("policy", "behaviour", every=self.config.round)]
+    def target_copies(self) -> list[TargetCopy]:
+        return [TargetCopy("policy", "behaviour", every=self.config.round)]
 
     def prepare(self, episodes: EpisodeBatch) -> None:
         pass
@@ -145,7 +145,7 @@ class PolicyGradient(nn.Module):
         cut = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
         surrogate = torch.minimum(ratio * advantage, cut * advantage)[mask].mean()
         baseline = ((value - returns) ** 2)[mask].mean()
-        return baseline - surrogate, {"baseline": baseline, "ratio": ratio[mask].mean(), "return": returns[:, 0].mean()}
+        return baseline - surrogate, {"baseline": baseline, "ratio": ratio[mask].mean()}
 
     def _log_prob(self, policy: nn.Module, batch: EpisodeBatch) -> Tensor:
         """Of the actions as they were intended: those cut to their bounds have another density."""

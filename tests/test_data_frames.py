@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from image_episodes import SPEC, episode
+from watchtrylearn.data import images
 from watchtrylearn.data.batches import gather
 from watchtrylearn.data.frames import FrameFile, FramesOnDisk, load_memory
 from watchtrylearn.data.memory import EpisodeMemory
@@ -184,12 +186,15 @@ def test_a_link_in_place_of_the_cache_leads_nowhere(stores, tmp_path):
 
 def test_episodes_of_damaged_files_are_left_out_where_that_is_wanted(stores):
     data = sorted((stores[0].path / "data").rglob("*.parquet"))[0]
-    data.write_bytes(data.read_bytes()[:-1])
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-1])
     with pytest.raises(WtlError, match="damaged"):
         on_disk([EpisodeStore.open(stores[0].path)])
     for images_in_memory in (0, 2**30):
         store = EpisodeStore.open(stores[0].path, skip_bad=True)
         assert same(load_memory([store], SPEC, images_in_memory), EpisodeMemory(SPEC, DEMOS[6:]))
+    data.write_bytes(whole)  # and there they are again
+    assert same(on_disk([EpisodeStore.open(stores[0].path, skip_bad=True)]), EpisodeMemory(SPEC, DEMOS))
 
 
 SCRIPT = """
@@ -264,3 +269,13 @@ def test_frames_that_were_read_do_not_stay_in_the_process(tmp_path):
         assert not frames.take(np.arange(begin, begin + 50)).any()
     assert resident() - before < 10e6
     assert frames.nbytes == 8 * count
+
+
+def test_images_that_nobody_looks_at_stay_packed(stores, monkeypatch):
+    blind = replace(SPEC, observation=SPEC.numbers)
+    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("unpacked"))
+    memory = load_memory(stores, blind, images_in_memory=0)
+    assert not cached(stores[0])
+    assert torch.equal(memory.numbers().action, EpisodeMemory(SPEC, [*DEMOS, *TRIALS]).numbers().action)
+    drawn = PairIndex(memory.table, Sampling()).sample(generator("blind"), 4)
+    assert gather(memory, drawn).query.images == {}

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from data_episodes import SPEC, make_episode, same
+from data_episodes import SEEN, SPEC, make_episode, same
 from watchtrylearn import cli
 from watchtrylearn.data import layout, parquet
 from watchtrylearn.data.layout import Checksum
@@ -30,16 +30,18 @@ from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.data.verify import verify
 from watchtrylearn.types import WtlError
 
-EPISODES = [make_episode(i) for i in range(4)]
-DATA, ROWS, SUMS = (layout.numbered(t, 1) for t in (layout.DATA_PATH, layout.EPISODES_PATH, layout.CHECKSUM_PATH))
+EPISODES = [make_episode(i, spec=SEEN, final=True) for i in range(4)]
+DATA, ROWS, LAST, SUMS = (
+    layout.numbered(t, 1) for t in (layout.DATA_PATH, layout.EPISODES_PATH, layout.FINAL_PATH, layout.CHECKSUM_PATH)
+)
 JSON = [layout.HEADER, layout.INFO, layout.STATS, SUMS]
-PARQUET = [DATA, ROWS, layout.TASKS]
+PARQUET = [DATA, ROWS, LAST, layout.TASKS]
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hostile") / "sound"
-    with EpisodeStore.create(path, SPEC, suite="test") as store:
+    with EpisodeStore.create(path, SEEN, suite="test") as store:
         store.append(EPISODES[:2])
         store.append(EPISODES[2:])
     return path
@@ -53,8 +55,9 @@ def dataset(sound: Path, tmp_path: Path) -> Path:
 
 def vouch(path: Path) -> None:
     """Checksums that are right, as one who wants to be believed writes them."""
-    sums = [vars(Checksum.of((path / name).read_bytes())) for name in (DATA, ROWS)]
-    (path / SUMS).write_text(json.dumps(dict(zip(("data", "episodes"), sums, strict=True))))
+    names = {"data": DATA, "episodes": ROWS, "final": LAST}
+    sums = {key: vars(Checksum.of((path / name).read_bytes())) for key, name in names.items() if (path / name).exists()}
+    (path / SUMS).write_text(json.dumps(sums))
 
 
 def wtl(*arguments: str) -> tuple[int, str]:
@@ -86,7 +89,7 @@ def look_at(path: Path, honest: bool) -> str:
             found = {}
         for number, episodes in found.items():
             assert not honest or all(same(episode, EPISODES[number]) for episode in episodes)
-            assert not any(episode.problems(SPEC) for episode in episodes if not episode.diverged)
+            assert not any(episode.problems(SEEN) for episode in episodes if not episode.diverged)
         status, said = wtl(arguments[0], str(path), *arguments[1:])
         assert status in (0, 2), arguments
         assert not said or (said.startswith("wtl: ") and said.count("\n") == 1), said
@@ -287,7 +290,7 @@ def test_links_are_not_followed(dataset: Path, tmp_path: Path, name: str, dangli
     assert wtl("inspect", str(dataset))[0] in (0, 2)
     assert wtl("verify", str(dataset), "--rebuild")[0] == 2
     with contextlib.suppress(WtlError):
-        EpisodeStore.open_or_create(dataset, SPEC).append([make_episode(9)])
+        EpisodeStore.open_or_create(dataset, SEEN).append([make_episode(9, spec=SEEN)])
     assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
     assert not (dataset / "nowhere").exists()
 
@@ -298,7 +301,7 @@ def test_nothing_is_put_aside_through_a_link(dataset: Path, tmp_path: Path) -> N
     orphan = dataset / layout.numbered(layout.DATA_PATH, 2)
     orphan.write_bytes(b"half a file")
     with pytest.raises(WtlError, match="quarantine is a symbolic link"):
-        EpisodeStore.open(dataset).append([make_episode(9)])
+        EpisodeStore.open(dataset).append([make_episode(9, spec=SEEN)])
     assert orphan.exists()
     assert not list((tmp_path / "outside").iterdir())
 
@@ -433,15 +436,19 @@ def test_skip_bad_goes_on_after_a_wrong_type(dataset: Path, name: str, wrong: pa
     assert len(store.skipped) == 1
 
 
-def test_datasets_of_version_0_1_are_read(dataset: Path) -> None:
+def test_datasets_of_version_0_1_are_read(tmp_path: Path) -> None:
     """They have no column ``terminated``, another name for executed actions, and averaged quantiles."""
+    dataset, episodes = tmp_path / "dataset", [make_episode(i) for i in range(4)]
+    with EpisodeStore.create(dataset, SPEC, suite="test") as store:
+        store.append(episodes[:2])
+        store.append(episodes[2:])
     pq.write_table(pq.read_table(dataset / ROWS).drop_columns(["terminated"]), dataset / ROWS)
     vouch(dataset)
     header = json.loads((dataset / layout.HEADER).read_text())
     del header["executed_column"]
     (dataset / layout.HEADER).write_text(json.dumps(header))
     found = EpisodeStore.open(dataset, SPEC).read()
-    assert all(same(replace(a, terminated=b.terminated), b) for a, b in zip(found, EPISODES, strict=True))
+    assert all(same(replace(a, terminated=b.terminated), b) for a, b in zip(found, episodes, strict=True))
     stats = json.loads((dataset / layout.STATS).read_text())
     stats["action"]["q99"][0] -= 0.01
     (dataset / layout.STATS).write_text(json.dumps(stats))

@@ -5,10 +5,10 @@ import pytest
 
 from image_episodes import SPEC, episode, mark
 from test_data_sampling import SMALL, table
-from watchtrylearn.data.batches import gather
+from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.indices import SliceIndex, TableIndex, TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import PairIndex, Sampling, SceneIndex
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling, SceneIndex
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import WtlError
 
@@ -84,6 +84,14 @@ def test_a_query_slice_lies_anywhere_in_a_demonstration_that_is_shown_whole() ->
         SliceIndex(LONG, query=4, context=4)
     with pytest.raises(WtlError, match="1 or more steps"):
         SliceIndex(LONG, query=0)
+
+
+def test_stacked_episodes_are_no_place_for_slices_and_transitions() -> None:
+    episodes = [episode(0, 6), episode(1, 6)]
+    table = EpisodeTable.of(episodes)
+    for index in (SliceIndex(table, 2, 2), TransitionIndex(table)):
+        with pytest.raises(WtlError, match="from an EpisodeMemory"):
+            gather(stack(episodes, SPEC), index.sample(generator("none"), 4))  # type: ignore[arg-type, call-overload]
 
 
 def test_gather_cuts_the_slice_out_of_numbers_and_images() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("mujoco_warp")
 
+from test_starts import Playing
+from watchtrylearn.rollouts import rollout, states
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.tabletop.film import (
     AFTER,
@@ -45,6 +47,16 @@ def test_a_replay_passes_through_the_recorded_states(suite, episodes):
         buttons = episode.observation[ENVIRONMENT][:, 14:16]
         np.testing.assert_array_equal(seen.mocap_pos[:-1, 1, :2].astype(np.float32), buttons)
         assert seen.settled == len(episode)  # a success is one at its last step
+
+
+def test_an_episode_that_began_in_the_middle_is_shown_from_there(suite, episodes):
+    episode = episodes[1]
+    worlds = suite.worlds([episode.task], [episode.seed])
+    start = states(worlds, [episode], [9])
+    (rest,) = rollout(Playing([episode.executed], [9]), worlds, start=start)
+    (whole,), (seen,) = replay(suite, [episode]), replay(suite, [rest])
+    np.testing.assert_array_equal(seen.qpos, whole.qpos[9:])
+    assert seen.settled == whole.settled - 9
 
 
 def test_a_failed_attempt_ends_when_it_has_failed(suite, episodes):

@@ -9,7 +9,7 @@ import torch
 
 from watchtrylearn.data.batches import collate, gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import learner_entry, learner_names, load, make_learner
+from watchtrylearn.learners import learner_entry, load, make_learner
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
@@ -27,8 +27,8 @@ from watchtrylearn.types import STATE, Context, Episode, Spec, WtlError
 SMALL = NetConfig(width=16, hidden=(16,), code=8, chunk=3, execute=2, mixtures=2)
 SUITE = make_suite("toy")
 EMBEDDINGS = ("object", "flat", "transitions")
-COMBINATIONS = [(name, embedding) for name in learner_names() if name != "contextual" for embedding in EMBEDDINGS]
-COMBINATIONS += [("contextual", "last_frame")]
+FAMILY = ("bc", "one_shot", "trials_only", "watch_try_learn")  # what shares the network with a choice of encoders
+COMBINATIONS = [(name, embedding) for name in FAMILY for embedding in EMBEDDINGS] + [("contextual", "last_frame")]
 
 
 @pytest.fixture(scope="module")

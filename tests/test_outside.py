@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -152,7 +154,8 @@ class Constant(nn.Module):
         self.command = nn.Parameter(torch.full((spec.action.size,), config.begin))
 
     def source(self, material):
-        seen = torch.from_numpy(np.concatenate([e.action for e in material.episodes]))
+        episodes = material.memory.numbers()
+        seen = episodes.action[episodes.mask]
         return FixedSource(lambda rng: Actions(seen[rng.integers(len(seen), size=material.batch_size)]))
 
     def prepare(self, episodes):
@@ -188,15 +191,23 @@ def line(tmp_path: Path) -> Path:
     return folder / "line.py"
 
 
+def imported(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that a file with this code is."""
+    path = folder / f"{name}.py"
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def constant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LearnerEntry:
     """The throw-away learner, as one more row of the table."""
-    path = tmp_path / "constant.py"
-    path.write_text(LEARNER)
-    spec = importlib.util.spec_from_file_location("constant", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__("sys").modules, "constant", module)
-    spec.loader.exec_module(module)
+    module = imported("constant", LEARNER, tmp_path, monkeypatch)
     entry = LearnerEntry(
         "constant", module.Constant, module.Config, "one command", "one command for ever", uses_demos=False
     )

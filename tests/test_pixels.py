@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -11,27 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from pixel_toy import CAMERA, SPEC, PixelToy
-from watchtrylearn.data.batches import collate, gather
+from watchtrylearn import learners
+from watchtrylearn.data.batches import collate
 from watchtrylearn.data.frames import load_memory
-from watchtrylearn.data.sampling import PairIndex, Sampling
+from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments.fitting import fit_method, looked_at
+from watchtrylearn.experiments.plan import Method
 from watchtrylearn.ops.mixture import chunk_log_likelihood
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.suites.toy import STEP
+from watchtrylearn.system.progress import Display
 from watchtrylearn.training.config import TrainConfig
-from watchtrylearn.training.fit import fit
-from watchtrylearn.training.sources import FixedSource
+from watchtrylearn.training.material import Material
 from watchtrylearn.types import Batch, Context, ContextBatch, EpisodeBatch, Learner, Observation, Spec
 
 SUITE = PixelToy()
-SHOWN = 2  # images of a demonstration: its first and its last
-STEPS = 400  # of training
+PLAN = TrainConfig(steps=400, batch_size=32, learning_rate=2e-3, warmup=20, average=0.99)
 MODES = 2  # ways to go on: the demonstration may leave two
 
 
 @dataclass(frozen=True)
 class PixelConfig:
+    """``image_frames``: of a demonstration the first and the last. Now and then there is none to see."""
+
     width: int = 64
+    image_frames: int = 2
+    sampling: Sampling = field(default_factory=lambda: Sampling(demos=(1, 9), frames=5))
 
 
 class PixelOneShot(nn.Module):
@@ -42,15 +48,12 @@ class PixelOneShot(nn.Module):
     def __init__(self, config: PixelConfig, spec: Spec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
+        height, width, _ = spec.observation[CAMERA].shape
+        area = ((height - 4) // 2 // 2) * ((width - 4) // 2 // 2)
         self.look = nn.Sequential(
-            nn.Conv2d(3, 16, 4, 2),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, 2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.LazyLinear(config.width),
-        )
-        self.look(torch.zeros(1, 3, *spec.observation[CAMERA].shape[:2]))
+            nn.Conv2d(3, 16, 4, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), nn.Flatten(),
+            nn.Linear(16 * area, config.width),
+        )  # fmt: skip
         self.head = nn.Sequential(
             nn.ReLU(), nn.Linear(2 * config.width, 128), nn.ReLU(), nn.Linear(128, MODES * (1 + spec.action.size))
         )
@@ -70,7 +73,7 @@ class PixelOneShot(nn.Module):
 
     def adapt(self, contexts: Sequence[Context]) -> PixelPolicy:
         with torch.no_grad():
-            return PixelPolicy(self, self.shown(collate(contexts, self.spec, SHOWN)))
+            return PixelPolicy(self, self.shown(collate(contexts, self.spec, self.config.image_frames)))
 
     def shown(self, context: ContextBatch) -> Tensor:
         """(task, feature): how the demonstration ends; zeros where there is none."""
@@ -118,24 +121,22 @@ class Blind:
 
 
 @pytest.fixture(scope="module")
-def learner(tmp_path_factory: pytest.TempPathFactory) -> PixelOneShot:
-    """Trained from a dataset on the disk, its images read from the file of frames."""
+def learner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learner]:
+    """As one more row of the table of learners, trained from a dataset whose images are read from the file of frames,
+    and loaded again."""
     folder = tmp_path_factory.mktemp("pixels")
     jobs = [(task, seed) for task in SUITE.tasks("train") for seed in range(8)]
-    demos = SUITE.demonstrations([task for task, _ in jobs], [seed for _, seed in jobs])
     with EpisodeStore.create(folder / "demos", SPEC, SUITE.name) as store:
-        store.append(demos)
-    memory = load_memory([store], SPEC, images_in_memory=0)
-    assert list((folder / "demos" / "cache").glob("camera-*.frames"))
-    index = PairIndex(memory.table, Sampling(demos=(1, 9), frames=5))  # now and then without a demonstration
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = PixelOneShot(PixelConfig(), SPEC)
-    made.prepare(memory.numbers())
-    plan = TrainConfig(steps=STEPS, batch_size=32, learning_rate=2e-3, warmup=20, average=0.99)
-    source = FixedSource(lambda rng: gather(memory, index.sample(rng, plan.batch_size), image_frames=SHOWN))
-    fit(made, source, plan, folder / "training", {"demos": store.digest()})
-    return made
+        store.append(SUITE.demonstrations([task for task, _ in jobs], [seed for _, seed in jobs]))
+    entry = learners.LearnerEntry(PixelOneShot.name, PixelOneShot, PixelConfig, "one-shot from images", "from images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learners, "LEARNERS", (*learners.LEARNERS, entry))
+        method = Method(PixelOneShot.name, train=PLAN)
+        memory = load_memory([store], looked_at(method, SPEC), images_in_memory=0)
+        assert list((folder / "demos" / "cache").glob("camera-*.frames"))
+        material = Material(SPEC, memory, (), None, method.train.batch_size, seed=0)
+        fit_method(method, material, folder / "trained", {"demos": store.digest()}, Display(quiet=True))
+        yield learners.load(folder / "trained")
 
 
 def rates(method: PixelOneShot | Blind) -> Mapping[str, float]:
@@ -152,9 +153,9 @@ def rates(method: PixelOneShot | Blind) -> Mapping[str, float]:
     return {"all": success.mean(), "agree": success[~conflict].mean(), "conflict": success[conflict].mean()}
 
 
-def test_one_demonstration_in_images_is_worth_what_it_says(learner: PixelOneShot) -> None:
+def test_one_demonstration_in_images_is_worth_what_it_says(learner: Learner) -> None:
     """The best possible is 3/4: everything where both readings agree, half where they do not. Blind it is 1/2."""
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, PixelOneShot)
     seen, blind = rates(learner), rates(Blind(learner))
     assert seen["agree"] > 0.9
     assert 0.35 < seen["conflict"] < 0.65

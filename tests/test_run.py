@@ -10,7 +10,7 @@ import pytest
 from watchtrylearn import cli
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.data.verify import verify
-from watchtrylearn.experiments import steps
+from watchtrylearn.experiments import evaluation, steps
 from watchtrylearn.experiments.run import open_run
 from watchtrylearn.suites.toy import Toy
 from watchtrylearn.system.progress import Display
@@ -42,7 +42,7 @@ def test_looking_creates_nothing(out: Path) -> None:
     with open_run(out, None, Display()) as run:
         found = steps.counts(run)
         assert (found["recorded"], found["trials_one_shot"], found["trials_bc"]) == (8, 0, 0)
-        assert steps.evaluated(run) == []
+        assert evaluation.evaluated(run) == []
         assert run.stored("trials", "one_shot") is None
         with pytest.raises(WtlError, match="wtl try"):
             steps.train(run, "watch_try_learn")

@@ -112,7 +112,7 @@ def test_a_policy_gradient_reaches_the_optimum_on_policy(tmp_path: Path) -> None
     train(tmp_path, learner, on_policy(), dataclasses.replace(PLAN, steps=240, learning_rate=8e-3, average=0.9))
     assert BEST - 0.25 < mean_return(learner) <= BEST + 1e-4
     rows = read_metrics(tmp_path)
-    assert rows[-1]["return"] > rows[0]["return"] + 3  # its own attempts, noise included
+    assert rows[-1]["gathered/return"] > rows[0]["gathered/return"] + 3  # its own attempts, noise included
 
 
 # --------------------------------------------------------------------------------------------- kill and resume
@@ -245,6 +245,7 @@ def test_only_as_many_rounds_stay_on_the_disk_as_are_needed(kind: str, calm: Cal
 @both
 def test_a_round_that_is_missing_or_another_is_said(kind: str, tmp_path: Path, calm: Callable[[str], Path]) -> None:
     there = shutil.copytree(calm(kind), tmp_path / "run")
+    shutil.rmtree(there / "checkpoints" / "step-00000024")  # else it is finished, and needs none
     last = sorted(there.glob("gathered/round-*"))[-1]
     last.rename(tmp_path / "away")
     with pytest.raises(WtlError, match=rf"{last.name} .* there is no .*; remove .* to train again"):
@@ -314,6 +315,22 @@ def test_what_a_round_gathers_is_a_function_of_weights_seed_and_number(tmp_path:
     run("replay", tmp_path / "c", dataclasses.replace(SHORT, steps=4, seed=1))
     first = [rounds(tmp_path / name)["round-000000"] for name in "abc"]
     assert first[0] == first[1] != first[2]
+
+
+def test_the_log_says_how_the_gathered_attempts_went(tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    row = read_metrics(calm("on-policy"))[16]  # step 17 begins round 2, which is still there
+    episodes = EpisodeStore.open(calm("on-policy") / "gathered" / "round-000002").read()
+    assert row["gathered/return"] == pytest.approx(np.mean([episode.reward.sum() for episode in episodes]))
+    assert row["gathered/success"] == np.mean([episode.success for episode in episodes])
+    assert (row["gathered/steps"], row["gathered/diverged"]) == (8, 0)
+    assert "gathered/return" not in read_metrics(calm("on-policy"))[17]
+
+
+def test_a_finished_training_needs_nothing_of_what_was_gathered(tmp_path: Path, calm: Callable[[str], Path]) -> None:
+    there = shutil.copytree(calm("replay"), tmp_path / "run")
+    shutil.rmtree(there / "gathered")
+    run("replay", there)
+    assert outcome(there)[:2] == outcome(calm("replay"))[:2]
 
 
 def test_each_epoch_deals_every_episode_of_the_round_once(tmp_path: Path) -> None:

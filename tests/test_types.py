@@ -70,7 +70,8 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(number, answers):
 def test_records_of_before_the_difference_was_noted_still_read():
     episodes = [make_episode(n) for n in range(4)]
     header = Header("test", SPEC)
-    table = episodes_table(records_of(episodes, 0, (0, 0)), data_columns(episodes, header, (0, 0), [0] * 4))
+    columns = data_columns(episodes, header, (0, 0), [0] * 4)
+    table = episodes_table(records_of(episodes, 0, (0, 0)), episodes, columns)
     assert [r.terminated for r in read_records(encode(table), 0, Path("new"))] == [e.terminated for e in episodes]
     old = read_records(encode(table.drop_columns("terminated")), 0, Path("old"))
     assert [r.terminated for r in old] == [False] * 4

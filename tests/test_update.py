@@ -15,7 +15,7 @@ from watchtrylearn.training.checkpoint import load_latest
 from watchtrylearn.training.config import TrainConfig, learning_rate
 from watchtrylearn.training.fit import fit
 from watchtrylearn.training.sources import FixedSource
-from watchtrylearn.training.update import GradientDescent, Group, Target
+from watchtrylearn.training.update import GradientDescent, Group, TargetCopy
 from watchtrylearn.types import Channel, Spec, WtlError
 
 SPEC = Spec(
@@ -49,11 +49,11 @@ class Pair(nn.Module):
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
 
-    def groups(self) -> list[Group]:
+    def parameter_groups(self) -> list[Group]:
         return [Group("critic", rate=3.0, weight_decay=0.0, clip_norm=0.5), Group("log_alpha", rate=0.1)]
 
-    def targets(self) -> list[Target]:
-        return [Target("critic", "target", tau=self.config.tau, every=self.config.every)]
+    def target_copies(self) -> list[TargetCopy]:
+        return [TargetCopy("critic", "target", tau=self.config.tau, every=self.config.every)]
 
     def prepare(self, episodes: object) -> None: ...
 
@@ -174,14 +174,14 @@ def test_a_copy_that_is_due_after_a_skipped_step_is_made(tmp_path: Path) -> None
     [
         ([Group("critc")], [], "group critc: the learner has no parameter of that name"),
         ([Group("critic"), Group("critic.0")], [], "critic.0.weight is in two groups, critic and critic.0"),
-        ([], [Target("actor", "target")], "target target: it is not a copy of the learner's actor"),
-        ([], [Target("critic", "nothing")], "target nothing: it is not a copy of the learner's critic"),
-        ([], [Target("critic", "critic")], "target critic: its parameter critic.0.weight asks for a gradient"),
+        ([], [TargetCopy("actor", "target")], "target target: it is not a copy of the learner's actor"),
+        ([], [TargetCopy("critic", "nothing")], "target nothing: it is not a copy of the learner's critic"),
+        ([], [TargetCopy("critic", "critic")], "target critic: its parameter critic.0.weight asks for a gradient"),
     ],
 )
 def test_groups_and_copies_that_do_not_fit_are_refused(groups: list, targets: list, sentence: str) -> None:
     learner = Pair()
-    learner.groups, learner.targets = (lambda: groups), (lambda: targets)
+    learner.parameter_groups, learner.target_copies = (lambda: groups), (lambda: targets)
     with pytest.raises(WtlError, match=sentence):
         GradientDescent(learner, PLAN)
 
@@ -191,8 +191,8 @@ def test_groups_and_copies_that_do_not_fit_are_refused(groups: list, targets: li
     [
         (lambda: Group("actor", rate=-1.0), "group actor: rate must be between 0"),
         (lambda: Group("actor", clip_norm=math.nan), "group actor: clip_norm must be between 0"),
-        (lambda: Target("critic", "target", tau=1.5), "target target: tau must be between 0 and 1"),
-        (lambda: Target("critic", "target", every=0), "target target: every must be between 1"),
+        (lambda: TargetCopy("critic", "target", tau=1.5), "target target: tau must be between 0 and 1"),
+        (lambda: TargetCopy("critic", "target", every=0), "target target: every must be between 1"),
     ],
 )
 def test_impossible_groups_and_copies_are_refused(make: object, sentence: str) -> None:

@@ -9,7 +9,6 @@ like that because nobody reads the output any more.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from watchtrylearn.errors import WtlError, suggestion
+from watchtrylearn.errors import WtlError
 from watchtrylearn.system.arguments import refuse_unknown, with_default
 from watchtrylearn.system.ending import CLOSED_PIPE as CLOSED_PIPE
 from watchtrylearn.system.ending import exit_status
@@ -53,12 +52,11 @@ AnyDataset = Annotated[
 Processes = Annotated[
     int | None,
     tyro.conf.arg(
-        help="2: methods that watch and methods that do not are trained side by side; 1: one after the other, with the "
+        help="2: methods that need nothing of each other are trained side by side; 1: one after the other, with the "
         "same results. 2 unless there is but one processor core."
     ),
 ]
 DEMO = Path("runs/demo")
-TABLES = ("wtl-state", "wtl-curves", "wtl-reacher", "debug")  # what `wtl reproduce` makes
 OWN = "own_data.json"  # in a run directory: it is one on recordings from elsewhere
 PRETRAINED = "wtl-state"  # what a bare --pretrained of `wtl demo` means
 
@@ -92,9 +90,10 @@ def demo(
             )
         return shipped.demo(pretrained, out, Display(), device)
     from watchtrylearn.experiments import main_job
+    from watchtrylearn.experiments.beside import how_many
 
     with _opened(out or Path("runs") / preset, preset, settings, suite, skip_bad, device) as run:
-        main_job.everything(run, _processes(processes))
+        main_job.everything(run, how_many(processes))
 
 
 @app.command
@@ -231,26 +230,9 @@ def reproduce(
     any time, the same command continues. `wtl reproduce debug` makes the table of wtl-state on point tasks without
     physics, in minutes.
     """
-    from watchtrylearn.experiments import experiment, main_job, wtl_curves, wtl_reacher, wtl_state
-    from watchtrylearn.system.progress import Display
+    from watchtrylearn.experiments import reproduction
 
-    tables = {
-        "wtl-state": wtl_state.reproduce,
-        "wtl-curves": wtl_curves.reproduce,
-        "wtl-reacher": wtl_reacher.reproduce,
-        "debug": wtl_state.reproduce,
-    }
-    if name not in tables:
-        raise WtlError(f"cannot reproduce {name!r}; {suggestion(name, tables)}")
-    display = Display()
-    chosen = experiment(name, settings)
-    if chosen.seed:
-        raise WtlError("`wtl reproduce` runs seeds of its own; leave out seed")
-    folder = out or Path("runs") / name
-    for document in tables[name](chosen, folder, display, _processes(processes), device):
-        main_job.publish(document, folder / "results.json", display)
-    if results or not (settings or name == "debug"):
-        main_job.write(document, (results or Path("benchmarks/results")) / f"{name}.json", display)
+    reproduction.reproduce(name, settings, out, results, processes, device)
 
 
 @app.command(name="list")
@@ -332,16 +314,6 @@ NEEDED = {
 DATA_VERBS: dict[str, Callable[..., None]] = {"inspect": data_inspect, "verify": data_verify}
 
 
-def _processes(wanted: int | None) -> int:
-    """How many processes to use."""
-    if wanted is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(2, cores)
-    if wanted not in (1, 2):
-        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
-    return wanted
-
-
 def _opened(
     out: Path,
     preset: str | None,
@@ -410,6 +382,7 @@ def _obey(arguments: Sequence[str]) -> None:
 def _completion(arguments: Sequence[str]) -> str:
     """The completion script of the shell that ``arguments`` name."""
     from watchtrylearn.experiments import EXPERIMENTS
+    from watchtrylearn.experiments.reproduction import TABLES
     from watchtrylearn.experiments.run import DEVICES
     from watchtrylearn.learners import learner_names
     from watchtrylearn.system.completion import SHELLS, script
@@ -417,7 +390,7 @@ def _completion(arguments: Sequence[str]) -> str:
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         raise WtlError(f"--completion needs a shell: {' or '.join(SHELLS)}")
     words = {
-        "learner": learner_names(), "name": TABLES, "policy": EXPERIMENTS[0].explorers,
+        "learner": learner_names(), "name": list(TABLES), "policy": EXPERIMENTS[0].explorers,
         "preset": [entry.name for entry in EXPERIMENTS], "pretrained": [PRETRAINED], "settings": [], "device": DEVICES,
     }  # fmt: skip
     return script(arguments[0], VERBS, {"data": DATA_VERBS}, words)

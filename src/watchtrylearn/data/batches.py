@@ -107,11 +107,12 @@ def gather(
     their first step (the scene) and then of those to imitate; episodes in a context with those that the examples name,
     or of ``image_frames`` steps spread evenly, first and last included.
     """
-    if isinstance(examples, Steps):
-        assert isinstance(store, EpisodeMemory)
-        return _transitions(store, examples)
     if isinstance(store, EpisodeBatch):
+        if isinstance(examples, Steps) or examples.demo_span is not None:
+            raise WtlError("transitions and slices are gathered from an EpisodeMemory, not from stacked episodes")
         demos, trials, query = (take(store, rows) for rows in (examples.demo, examples.trial, examples.query))
+    elif isinstance(examples, Steps):
+        return _transitions(store, examples)
     else:
         demos = store.take(examples.demo, examples.demo_frames, spans=examples.demo_span, spread=image_frames)
         trials = store.take(examples.trial, spread=image_frames)

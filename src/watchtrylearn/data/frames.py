@@ -58,16 +58,17 @@ def load_memory(
 ) -> EpisodeMemory:
     """The episodes of all ``stores``, one after the other, to draw training batches from.
 
+    ``spec`` says which channels are wanted; one without the stores' cameras leaves their images packed.
     Images of up to ``images_in_memory`` bytes (of all cameras and datasets together) are held in memory, more than that
     are read from a file as they are needed (see the module's text). The files are made if they are not there yet, and
     made anew if they are damaged; they are in each dataset's folder "cache" or, where that cannot be written, below
     the folder ``cache`` that is given. They may be deleted whenever nobody trains.
     """
-    frames = sum(sum(_frames_of(store).values()) for store in stores)
+    frames = sum(sum(_frame_counts(store).values()) for store in stores)
     if frames * sum(camera.size for camera in spec.images.values()) <= images_in_memory:
         memory = EpisodeMemory(spec)
         memory.reserve(frames)
-        every = (episode for store in stores for episode in store)
+        every = (episode for store in stores for episode in store.episodes(_frame_counts(store), bool(spec.images)))
         while some := list(islice(every, _AT_ONCE)):
             memory.append(some)
         return memory
@@ -95,10 +96,11 @@ class FrameFile:
     def __len__(self) -> int:
         return sum(self.episodes.values())
 
-    def checksum(self) -> int | None:
-        """CRC-32 of all frames; None if there are more or fewer than there should be."""
-        if os.fstat(self._handle).st_size != len(self) * self.channel.size:
-            return None
+    def checksum(self) -> int:
+        """CRC-32 of all frames; raises ``WtlError`` if there are more or fewer than there should be."""
+        size = os.fstat(self._handle).st_size
+        if size != len(self) * self.channel.size:
+            raise WtlError(f"{self.path} is damaged: it has {size} bytes instead of {len(self) * self.channel.size}")
         found, part = 0, memoryview(bytearray(_CHUNK))
         for at in range(0, len(self) * self.channel.size, _CHUNK):
             found = zlib.crc32(part[: _read_at(self._handle, part, at)], found)
@@ -168,13 +170,12 @@ def _frames_of_episodes(file: FrameFile, first: int, kept: Sequence[int]) -> Int
 
 
 class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The JSON beside a file of frames."""
+    """The JSON beside a file of the frames of all episodes of a dataset."""
 
     camera: str
     dataset: str  # its digest
     height: int
     width: int
-    episodes: list[int]
     crc32: int
 
 
@@ -187,12 +188,8 @@ def _frame_file(store: EpisodeStore, name: str, cache: str | Path | None) -> Fra
     found = _whole(path, store, name)
     if found is None:
         with directory_lock(path.parent, PATIENCE):
-            found = _whole(path, store, name)  # another process may have made it meanwhile
-            if found is None:
-                _make(path, store, name)
-                found = _whole(path, store, name)
-    if found is None:
-        raise WtlError(f"{path} does not hold what was just written to it")
+            # another process may have made it meanwhile
+            found = _whole(path, store, name) or _make(path, store, name)
     return found
 
 
@@ -204,48 +201,51 @@ def _name_of(dataset: Path) -> str:
 def _whole(path: Path, store: EpisodeStore, name: str) -> FrameFile | None:
     """The file at ``path``, if it holds what it should: every frame is read once and compared with the checksum, which
     takes a second for some gigabytes and spares the disk later."""
-    camera, beside = store.spec.images[name], path.with_suffix(".json")
+    beside = path.with_suffix(".json")
     if not beside.exists():
         return None
     try:
-        note = read_typed(beside, _Note)
-        wanted = _frames_of(store)
-        if not store.skip_bad and note.episodes != list(wanted):
-            raise WtlError(f"{beside} is not of all episodes")
-        expected = _Note(name, store.digest(), camera.height, camera.width, note.episodes, note.crc32)
-        if note != expected or not set(note.episodes) <= wanted.keys():
-            raise WtlError(f"{beside} is of other images")
-        file = FrameFile(path, camera, {number: wanted[number] for number in note.episodes})
-        if file.checksum() != note.crc32:
-            raise WtlError(f"{path} is damaged")
+        file = FrameFile(path, store.spec.images[name], _frame_counts(store))
+        if read_typed(beside, _Note) != _note(store, name, file.checksum()):
+            raise WtlError(f"{path} is damaged, or of other images")
         return file
     except WtlError as error:
         log.warning("%s; it is made anew", error)
         return None
 
 
-def _make(path: Path, store: EpisodeStore, name: str) -> None:
-    """Unpacks the images of a camera into ``path``. Needs the lock of the folder."""
-    camera, wanted, episodes, crc = store.spec.images[name], _frames_of(store), [], 0
+def _make(path: Path, store: EpisodeStore, name: str) -> FrameFile:
+    """Unpacks the images of a camera into ``path``. Needs the lock of the folder.
+
+    Where damaged episodes are skipped, what is made serves this once: without its note it is made anew the next time.
+    """
     for other in path.parent.glob("*.frames"):
         if _is_obsolete(other, name):
             other.with_suffix(".json").unlink(missing_ok=True)
             other.unlink(missing_ok=True)
-    size = sum(wanted.values()) * camera.size
+    camera, counts, crc = store.spec.images[name], _frame_counts(store), 0
+    size = sum(counts.values()) * camera.size
     log.info("unpacking the images of camera %r of %s, once: %.1f GB into %s", name, store.path, size / 1e9, path)
+    found = {}
     with writing(path) as file:
         for number, images in store.images(name, final=True):
-            frames = images if len(images) == wanted[number] else np.concatenate([images, images[-1:]])
+            frames = images if len(images) == counts[number] else np.concatenate([images, images[-1:]])
             file.write(frames.data)
             crc = zlib.crc32(frames.data, crc)
-            episodes.append(number)
-    note = _Note(name, store.digest(), camera.height, camera.width, episodes, crc)
-    write_json(path.with_suffix(".json"), msgspec.to_builtins(note))
+            found[number] = counts[number]
+    if found == counts:
+        write_json(path.with_suffix(".json"), msgspec.to_builtins(_note(store, name, crc)))
+    return FrameFile(path, camera, found)
 
 
-def _frames_of(store: EpisodeStore) -> dict[int, int]:
+def _frame_counts(store: EpisodeStore) -> dict[int, int]:
     """How many frames each episode has, by its number."""
     return {record.index: record.length + 1 for record in store.records}
+
+
+def _note(store: EpisodeStore, name: str, crc32: int) -> _Note:
+    camera = store.spec.images[name]
+    return _Note(name, store.digest(), camera.height, camera.width, crc32)
 
 
 def _is_obsolete(path: Path, name: str) -> bool:

@@ -236,8 +236,9 @@ class EpisodeMemory:
         wanted = list(self.spec.observation if channels is None else channels)
         numbers = [name for name in wanted if name not in self.spec.images]
         cameras = [name for name in wanted if name in self.spec.images]
-        if frames is None:
-            frames = spread_frames(torch.from_numpy(length), spread).numpy()
+        shown = frames if cameras else None
+        if cameras and shown is None:
+            shown = spread_frames(torch.from_numpy(length), spread).numpy()
         step = np.arange(self.spec.horizon)
         places = self._places(rows, begin[..., None] + step, step < length[..., None])
         found = self._take(places, [*numbers, ACTION, REWARD])
@@ -248,8 +249,8 @@ class EpisodeMemory:
             success=torch.from_numpy(_where_present(rows, self._success)),
             length=torch.from_numpy(length),
             terminated=torch.from_numpy(self.terminated(rows)),
-            images=self.frames(rows, begin[..., None] + frames, cameras) if cameras else {},
-            image_frames=torch.from_numpy(frames) if cameras else None,
+            images={} if shown is None else self.frames(rows, begin[..., None] + shown, cameras),
+            image_frames=None if shown is None else torch.from_numpy(shown),
         )
 
     def numbers(self) -> EpisodeBatch:

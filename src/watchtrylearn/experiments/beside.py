@@ -37,6 +37,16 @@ class Killed(WtlError):
     """The second process was ended from outside, say for want of memory; what it had finished is saved."""
 
 
+def how_many(wanted: int | None) -> int:
+    """How many processes to use: as many as wanted; else two, unless there is but one core."""
+    if wanted is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(2, cores)
+    if wanted not in (1, 2):
+        raise WtlError(f"--processes must be 1 or 2, got {wanted}")
+    return wanted
+
+
 @contextmanager
 def beside(run: Run, branch: Sequence[Verb]) -> Iterator[None]:
     """Carries out ``branch`` in a second process while the block runs; leaves when both are done.

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from watchtrylearn.data.batches import IMAGE_FRAMES, gather
+from watchtrylearn.data.batches import gather
 from watchtrylearn.data.sampling import PairIndex, Sampling
 from watchtrylearn.experiments.plan import Method
-from watchtrylearn.learners import make_learner
+from watchtrylearn.learners import learner_entry, make_learner
 from watchtrylearn.system.progress import Display
 from watchtrylearn.training.fit import TrainSummary, fit
 from watchtrylearn.training.material import Material, Sourced, Updating
 from watchtrylearn.training.sources import FixedSource, Source
 from watchtrylearn.training.update import GradientDescent
-from watchtrylearn.types import Learner, Successor, WtlError
+from watchtrylearn.types import Learner, Spec, Successor, WtlError
 
 
 def fit_method(
@@ -45,11 +45,16 @@ def fit_method(
     return fit(learner, source, plan, directory, data, display, update=update, device=device)
 
 
-def _source(learner: Learner, method: Method, material: Material) -> Source:
-    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says.
+def looked_at(method: Method, spec: Spec) -> Spec:
+    """The channels that ``method`` is trained on: numbers alone, unless its config says by ``image_frames`` how many
+    images of every episode in a context it looks at, or it has a source of its own."""
+    if hasattr(method.config, "image_frames") or hasattr(learner_entry(method.learner).learner, "source"):
+        return spec
+    return replace(spec, observation=spec.numbers)
 
-    Of episodes in a context that have images there are as many as its config's ``image_frames`` says, if it has one.
-    """
+
+def _source(learner: Learner, method: Method, material: Material) -> Source:
+    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says."""
     if isinstance(learner, Sourced):
         return learner.source(material)
     sampling = getattr(method.config, "sampling", None)
@@ -59,5 +64,5 @@ def _source(learner: Learner, method: Method, material: Material) -> Source:
         )
     memory, pairs = material.memory, PairIndex(material.memory.table, sampling)
     learner.prepare(memory.numbers())
-    shown = getattr(method.config, "image_frames", IMAGE_FRAMES)
+    shown = getattr(method.config, "image_frames", 0)
     return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size), shown))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.experiments import steps
+from watchtrylearn.experiments import evaluation, steps
 from watchtrylearn.experiments.beside import Killed, beside
 from watchtrylearn.experiments.clips import cards
 from watchtrylearn.experiments.plan import SEPARATE, Experiment, Method, Verb, branches, settings_of
@@ -46,7 +46,7 @@ def work(run: Run, names: Sequence[str], processes: int) -> None:
 
     What needs nothing of each other is done side by side in two ``processes``, or one after the other.
     """
-    steps.evaluation_scenes(run)  # what is shown at evaluation is recorded once, for both branches
+    evaluation.evaluation_scenes(run)  # what is shown at evaluation is recorded once, for both branches
     first, second = branches(run.experiment, names)
     trained_already = all((run.directory / name / "model.json").exists() for verb, name in second if verb == "train")
     if processes == 1 or trained_already:
@@ -68,7 +68,7 @@ def carry_out(run: Run, branch: Sequence[Verb]) -> None:
             case "try":
                 try_(run, name)
             case "evaluate":
-                steps.evaluate_method(run, name, steps.evaluation_scenes(run))
+                evaluation.evaluate_method(run, name, evaluation.evaluation_scenes(run))
 
 
 def record(run: Run) -> None:
@@ -117,10 +117,10 @@ def compare(run: Run, other: Run) -> None:
     ):
         if ours != theirs:
             raise WtlError(f"{names[0]} and {names[1]} cannot be compared: their {what} is {ours!r} and {theirs!r}")
-    both = [name for name in trained(run) if name in steps.evaluated(other)]
+    both = [name for name in trained(run) if name in evaluation.evaluated(other)]
     if not both:
         raise WtlError(f"{names[1]} has no evaluation of a learner that {names[0]} has; make it with `wtl evaluate`")
-    results.require_same_scenes(steps.evaluation_scenes(run), steps.evaluation_scenes(other), names)
+    results.require_same_scenes(evaluation.evaluation_scenes(run), evaluation.evaluation_scenes(other), names)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
     made, others = attempts_of(run, both), attempts_of(other, both)
     lines = entries(run.experiment, both, attempts)
@@ -241,8 +241,8 @@ def trained(run: Run) -> list[str]:
 
 def attempts_of(run: Run, names: Sequence[str]) -> list[Attempt]:
     """Every attempt of the methods ``names`` in the run's evaluation scenes."""
-    scenes = steps.evaluation_scenes(run)
-    return [a for name in names for a in steps.evaluate_method(run, name, scenes)]
+    scenes = evaluation.evaluation_scenes(run)
+    return [a for name in names for a in evaluation.evaluate_method(run, name, scenes)]
 
 
 def say(run: Run, text: str) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.experiments import open_loop
-from watchtrylearn.experiments.fitting import fit_method
+from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.open_loop import KNOWN
 from watchtrylearn.experiments.plan import Method, as_json
 from watchtrylearn.experiments.presets import watch_try_learn
@@ -111,7 +111,8 @@ def train(run: OwnRun, name: str) -> None:
             f"{name} learns from trials, and {', '.join(run.names)} has none; `--set columns.kind=COLUMN` "
             "says which column tells trials from demonstrations"
         )
-    size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.observation.values()))
+    size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.numbers.values()))
+    size += sum(len(e) + 1 for e in episodes) * sum(c.size for c in spec.images.values())
     if size > PADDED_LIMIT:
         raise WtlError(
             f"{len(episodes)} episodes of up to {spec.horizon} steps take {size / 1e9:.1f} GB of memory side by side, "
@@ -128,7 +129,7 @@ def train(run: OwnRun, name: str) -> None:
         data[f"weights of {method.start}"] = checkpoint.model_sha256(run.directory / method.start)
     material = Material(
         spec=spec,
-        memory=EpisodeMemory(spec, episodes),
+        memory=EpisodeMemory(looked_at(method, spec), episodes),
         tasks=(),
         attempts=None,
         batch_size=method.train.batch_size,

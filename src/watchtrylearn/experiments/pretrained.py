@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.experiments import main_job, steps
+from watchtrylearn.experiments import evaluation, main_job
 from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.experiments.run import Run, open_run
@@ -101,8 +101,8 @@ def _opened(name: str, experiment: Experiment, out: Path | None, display: Displa
 
 def attempts(run: Run) -> list[Attempt]:
     """Every attempt of both learners in the run's test scenes, made and stored unless they are there."""
-    scenes = steps.evaluation_scenes(run)
-    return [attempt for name in LEARNERS for attempt in steps.evaluate_method(run, name, scenes)]
+    scenes = evaluation.evaluation_scenes(run)
+    return [attempt for name in LEARNERS for attempt in evaluation.evaluate_method(run, name, scenes)]
 
 
 def rows(made: Sequence[Attempt], run: Run) -> list[results.Row]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from watchtrylearn.experiments import main_job, steps
+from watchtrylearn.experiments import evaluation, main_job
 from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.experiments.wtl_state import in_new_scenes, new_seed
@@ -86,11 +86,11 @@ def _rows(attempts: Mapping[str, Sequence[Attempt]], suite: Suite, metric: str) 
 
 def _attempts(run: Run) -> dict[str, list[Attempt]]:
     """Every method in the evaluation's scenes; and in others, the retrial after a trial in the former."""
-    scenes = steps.evaluation_scenes(run)
+    scenes = evaluation.evaluation_scenes(run)
     made = main_job.attempts_of(run, LEARNERS)
     new = [Scene(s.task, s.demos, new_seed(s.seed)) for s in scenes]
     elsewhere = in_new_scenes(run, [a for a in made if a.method == RETRIAL[0]])
-    elsewhere += steps.evaluate_otherwise(run, "one_shot-new-scene", ONE_SHOT[0], new, 0)
+    elsewhere += evaluation.evaluate_otherwise(run, "one_shot-new-scene", ONE_SHOT[0], new, 0)
     return {"same": _references(run, scenes) + made, "new": _references(run, new) + elsewhere}
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from watchtrylearn.experiments import main_job, steps
+from watchtrylearn.experiments import evaluation, main_job
 from watchtrylearn.experiments.plan import Experiment
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.protocol import Attempt, Outcome, Scene
@@ -90,7 +90,7 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
 
     Conditions that the suite does not offer are left out.
     """
-    scenes = steps.evaluation_scenes(run)
+    scenes = evaluation.evaluation_scenes(run)
     main = main_job.attempts_of(run, LEARNERS)
     watched = [a for a in main if a.method == "watch_try_learn"]
     trials = range(1, run.experiment.attempts + 1)
@@ -117,7 +117,7 @@ def in_new_scenes(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
     return [
         attempt
         for k in range(1, run.experiment.attempts + 1)
-        for attempt in steps.evaluate_otherwise(
+        for attempt in evaluation.evaluate_otherwise(
             run, f"{method}-new-scene-{k}", method, scenes, k, made=attempts, retry=new
         )
     ]
@@ -131,7 +131,7 @@ def new_seed(tried: int) -> int:
 def _with_outcomes(run: Run, attempts: Sequence[Attempt], outcome: Outcome) -> list[Attempt]:
     """A retrial after one trial whose yes or no was flipped or not told at all."""
     first, method = [a for a in attempts if a.trials == 0], attempts[0].method
-    return steps.evaluate_otherwise(
+    return evaluation.evaluate_otherwise(
         run, f"{method}-outcome-{outcome}", method, [a.scene for a in first], 1, made=first, outcome=outcome
     )
 
@@ -145,7 +145,7 @@ def _two_demonstrations(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     both = [Scene(s.task, (s.demos[0], d), s.seed) for s, d in zip(scenes, others, strict=True) if d is not None]
     if len(both) < len(scenes):
         return []
-    return steps.evaluate_otherwise(run, "watch_try_learn-two-demos", "watch_try_learn", both, 0)
+    return evaluation.evaluate_otherwise(run, "watch_try_learn-two-demos", "watch_try_learn", both, 0)
 
 
 def _other(demos: dict[int, Episode], demo: Episode, suite: Suite) -> Episode | None:
@@ -160,4 +160,4 @@ def _told(run: Run, scenes: Sequence[Scene]) -> list[Attempt]:
     if not isinstance(suite, Targeted):
         return []
     right = [suite.target(s.task, s.seed) for s in scenes]
-    return steps.evaluate_otherwise(run, "one_shot-told", "one_shot", scenes, 0, targets=right)
+    return evaluation.evaluate_otherwise(run, "one_shot-told", "one_shot", scenes, 0, targets=right)

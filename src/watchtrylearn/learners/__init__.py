@@ -1,4 +1,7 @@
-"""The methods, one file each, and the table that names them."""
+"""The methods, one file each, and the table that names them (docs/adding-a-method.md).
+
+The order of the table is that of tables and figures, and of their colours: a new row comes last.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ LEARNERS = (
 
 
 def learner_names() -> list[str]:
-    """Every method, in the order of the table (and of tables, figures, their colours)."""
+    """Every method, in the order of the table."""
     return [entry.name for entry in LEARNERS]
 
 

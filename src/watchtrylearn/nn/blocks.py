@@ -33,6 +33,14 @@ def accuracy(logits: Float[torch.Tensor, "task choice"], right: Int[torch.Tensor
     return (logits.argmax(-1) == right).float().mean()
 
 
+def mean_present(
+    values: Float[torch.Tensor, "task shot size"], episodes: EpisodeBatch
+) -> Float[torch.Tensor, "task size"]:
+    """Mean over the episodes that exist; zero where none does."""
+    weight = (episodes.length > 0).to(values.dtype)[..., None]
+    return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+
+
 def signed_success(episodes: EpisodeBatch) -> Float[torch.Tensor, "*batch"]:
     """The yes or no as +1 or -1 (the authors' encoding); 0 where there is no episode."""
     return torch.where(episodes.length > 0, 2.0 * episodes.success - 1.0, 0.0)

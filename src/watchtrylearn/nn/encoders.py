@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
-from watchtrylearn.nn.blocks import mlp, signed_success, spread_frames, take_frames
+from watchtrylearn.nn.blocks import mean_present, mlp, signed_success, spread_frames, take_frames
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.nn.views import TargetView, View, WholeView, whole
+from watchtrylearn.nn.views import TargetView, View, WholeView, last_observation, whole
 from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec, WtlError
 
@@ -177,8 +177,8 @@ class FlatEncoder(nn.Module):
         self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
         demos = self.demo(self._steps(context.demos, scaling))
-        demo = _mean_present(demos, context.demos)
-        trials = _mean_present(self.trial(self._trial_steps(context.trials, demo, scaling)), context.trials)
+        demo = mean_present(demos, context.demos)
+        trials = mean_present(self.trial(self._trial_steps(context.trials, demo, scaling)), context.trials)
         return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trials], -1))
 
     def _steps(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot steps size"]:
@@ -210,7 +210,7 @@ class LastFrameEncoder(nn.Module):
     def forward(
         self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        code = _mean_present(self.embed(_last_observation(context.demos, scaling)), context.demos)
+        code = mean_present(self.embed(last_observation(context.demos, scaling)), context.demos)
         return Belief(code.new_zeros(len(code), 1), code)
 
 
@@ -235,8 +235,8 @@ class TransitionEncoder(nn.Module):
     def forward(
         self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        demo = _mean_present(self.demo(_last_observation(context.demos, scaling)), context.demos)
-        trial = _mean_present(self._mean_transition(context.trials, scaling), context.trials)
+        demo = mean_present(self.demo(last_observation(context.demos, scaling)), context.demos)
+        trial = mean_present(self._mean_transition(context.trials, scaling), context.trials)
         return Belief(demo.new_zeros(len(demo), 1), torch.cat([demo, trial], -1))
 
     def _mean_transition(self, trials: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
@@ -271,12 +271,6 @@ class _TemporalReducer(nn.Module):
         return out.view(tasks, shots, -1)
 
 
-def _last_observation(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot size"]:
-    """What each episode shows at its last step."""
-    last = (episodes.length - 1).clamp_min(0)[..., None]
-    return take_frames(whole(episodes.observation, scaling), last).squeeze(-2)
-
-
 def _levelled(
     values: Float[torch.Tensor, "*batch time size"], exists: Float[torch.Tensor, "*batch time 1"]
 ) -> Float[torch.Tensor, "*batch time size"]:
@@ -284,14 +278,6 @@ def _levelled(
     values = values * exists
     square = values.square().sum(-2, keepdim=True) / exists.sum(-2, keepdim=True).clamp_min(1.0)
     return values / square.clamp_min(1e-8).sqrt()
-
-
-def _mean_present(
-    values: Float[torch.Tensor, "task shot size"], episodes: EpisodeBatch
-) -> Float[torch.Tensor, "task size"]:
-    """Mean over the shots that exist; zero where none does."""
-    weight = (episodes.length > 0).to(values.dtype)[..., None]
-    return (values * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
 
 def _flatten(episodes: EpisodeBatch) -> EpisodeBatch:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int, Shaped
 
+from watchtrylearn.nn.blocks import take_frames
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.types import ENVIRONMENT, STATE, EpisodeBatch, Spec
@@ -85,6 +86,12 @@ def whole(
     if ENVIRONMENT not in observation:
         return state
     return torch.cat([state, scaling.environment(observation[ENVIRONMENT])], -1)
+
+
+def last_observation(episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "*batch size"]:
+    """What each episode shows before its last action, all numbers in a row, in network units."""
+    last = (episodes.length - 1).clamp_min(0)[..., None]
+    return take_frames(whole(episodes.observation, scaling), last).squeeze(-2)
 
 
 def _target_first(target: Int[torch.Tensor, "task"], entities: int) -> Int[torch.Tensor, "task entity"]:

@@ -100,10 +100,10 @@ def fit(
 
 
 def _last_loss(directory: Path, state: TrainingState) -> float:
-    """The loss in the last row of the log, NaN if it is not known; a warning if training on the same data only made it
-    worse. (On what a learner gathers meanwhile, losses cannot be compared.)"""
+    """The loss in the last row of the log, NaN if it is not known; a warning if training on a dataset only made it
+    worse. (On what a learner gathers meanwhile, losses cannot be compared; such a source has settings.)"""
     losses = [row.get("loss", math.nan) for row in read_metrics(directory)]
-    if losses and losses[-1] > losses[0] and not state.source.gathered():
+    if losses and losses[-1] > losses[0] and not state.source.settings():
         logger.warning(
             "%s: the loss ended at %.4g, above the %.4g where it began: this training went wrong, and what it exported "
             "is worth little; a lower train.learning_rate may help",

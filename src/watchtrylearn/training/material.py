@@ -46,7 +46,7 @@ class Sourced(Learner, Protocol):
 
 @runtime_checkable
 class Updating(Learner, Protocol):
-    """A learner whose step is not plain gradient descent: several groups of parameters, a target copy, another step."""
+    """A learner whose step is not gradient descent (which knows groups of parameters and target copies)."""
 
     def make_update(self, config: TrainConfig) -> Update:
         """What a step of its training does with a batch."""

@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from watchtrylearn.data.store import EpisodeStore
@@ -28,6 +30,14 @@ _ROUND = re.compile(r"^round-(\d{6,})$")
 _LEFTOVER = re.compile(r"^\.round-\d{6,}\.tmp$")
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a round without reading it."""
+
+    frames: int
+    digest: str
+
+
 class Datasets:
     """The folder ``gathered`` of a training: datasets ``round-000000``, ``round-000001``, ..., whole or not there.
 
@@ -38,7 +48,7 @@ class Datasets:
 
     def __init__(self, directory: Path, spec: Spec) -> None:
         self.path, self.spec = directory / FOLDER, spec
-        self._stores: dict[int, EpisodeStore] = {}
+        self._facts: dict[int, _Facts] = {}
         for path in self.path.iterdir() if self.path.is_dir() else ():
             if _LEFTOVER.match(path.name):
                 shutil.rmtree(path)
@@ -50,45 +60,49 @@ class Datasets:
 
     def write(self, number: int, episodes: Sequence[Episode]) -> list[Episode]:
         """Store a round; when this returns it is on the disk. Returns its episodes as ``read`` does."""
-        temporary, folder = self.path / f".round-{number:06d}.tmp", self._folder(number)
+        temporary = self._folder(number, temporary=True)
         with EpisodeStore.create(temporary, self.spec, executed=True) as store:
             store.append_attempts(episodes)
-        try:
-            os.replace(temporary, folder)
-            sync_directory(self.path)
-        except OSError as error:
-            raise WtlError(f"cannot write {folder}: {error.strerror or error}") from error
+        self._rename(temporary, self._folder(number))
         return self.read(number)
 
     def read(self, number: int) -> list[Episode]:
         """The episodes of a round that one may learn from: those that did not diverge."""
-        return [episode for episode in self._store(number) if not episode.diverged]
+        return [episode for episode in EpisodeStore.open(self._folder(number), self.spec) if not episode.diverged]
 
     def frames(self, number: int) -> int:
         """How many frames ``read`` returns: one more than steps of every episode."""
-        return sum(record.length + 1 for record in self._store(number).records if not record.diverged)
+        return self._known(number).frames
 
     def digest(self, numbers: Sequence[int]) -> str:
         """SHA-256 of what these rounds hold."""
-        content = [f"{number}:{self._store(number).digest()}" for number in numbers]
+        content = [f"{number}:{self._known(number).digest}" for number in numbers]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def drop(self, numbers: Sequence[int]) -> None:
         """Remove rounds, newest first."""
         for number in sorted(numbers, reverse=True):
-            temporary = self.path / f".round-{number:06d}.tmp"
-            os.replace(self._folder(number), temporary)
-            sync_directory(self.path)
+            temporary = self._folder(number, temporary=True)
+            self._rename(self._folder(number), temporary)
             shutil.rmtree(temporary)
-            self._stores.pop(number, None)
+            self._facts.pop(number, None)
 
-    def _store(self, number: int) -> EpisodeStore:
-        if number not in self._stores:
-            self._stores[number] = EpisodeStore.open(self._folder(number), self.spec)
-        return self._stores[number]
+    def _known(self, number: int) -> _Facts:
+        if number not in self._facts:
+            store = EpisodeStore.open(self._folder(number), self.spec)
+            frames = sum(record.length + 1 for record in store.records if not record.diverged)
+            self._facts[number] = _Facts(frames, store.digest())
+        return self._facts[number]
 
-    def _folder(self, number: int) -> Path:
-        return self.path / f"round-{number:06d}"
+    def _folder(self, number: int, temporary: bool = False) -> Path:
+        return self.path / (f".round-{number:06d}.tmp" if temporary else f"round-{number:06d}")
+
+    def _rename(self, old: Path, new: Path) -> None:
+        try:
+            os.replace(old, new)
+            sync_directory(self.path)
+        except OSError as error:
+            raise WtlError(f"cannot rename {old}: {error.strerror or error}") from error
 
 
 class Rounds:
@@ -102,6 +116,7 @@ class Rounds:
     def __init__(self, collect: Collect, spec: Spec, every: int, needed_frames: int) -> None:
         self.collect, self.spec, self.every, self.needed_frames = collect, spec, every, needed_frames
         self.count = 0
+        self._measures: dict[str, float] = {}
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         """As they were when they said ``gathered``; later ones are dropped."""
@@ -143,7 +158,13 @@ class Rounds:
         self.learner.train(True)
         kept = self.stored.write(number, episodes)
         self.count = number + 1
+        self._measures = _measures(kept, len(episodes))
         return kept
+
+    def measures(self) -> dict[str, float]:
+        """How the attempts of a round gathered since the last call went, for the log."""
+        found, self._measures = self._measures, {}
+        return found
 
     def read(self, number: int) -> list[Episode]:
         """The episodes of a round that one may learn from."""
@@ -154,6 +175,16 @@ class Rounds:
         needed = self.needed(min(self.count, -(-oldest // self.every)))
         first = needed[0] if needed else 0
         self.stored.drop([number for number in self.stored.numbers() if number < first])
+
+
+def _measures(kept: Sequence[Episode], count: int) -> dict[str, float]:
+    """The means over the sound ones of ``count`` episodes, and the share of those that diverged."""
+    found = {"gathered/diverged": 1 - len(kept) / max(1, count)}
+    if kept:
+        found["gathered/return"] = float(np.mean([episode.reward.sum(dtype=np.float64) for episode in kept]))
+        found["gathered/success"] = float(np.mean([episode.success for episode in kept]))
+        found["gathered/steps"] = float(np.mean([len(episode) for episode in kept]))
+    return found
 
 
 def seed_torch(*keys: str | int) -> None:

@@ -44,6 +44,9 @@ class Source(Protocol):
     def gathered(self) -> dict[str, Any]:
         """What has been gathered so far, as JSON for a checkpoint; it is on the disk. {} if nothing ever is."""
 
+    def measures(self) -> dict[str, float]:
+        """Named numbers for the log, about what was gathered since the last call."""
+
     def saved(self, oldest: int) -> None:
         """A checkpoint was written, and nobody will ask for what came before step ``oldest`` any more."""
 
@@ -65,6 +68,9 @@ class FixedSource:
         return self.sample(generator("train", self.seed, step))
 
     def gathered(self) -> dict[str, Any]:
+        return {}
+
+    def measures(self) -> dict[str, float]:
         return {}
 
     def saved(self, oldest: int) -> None:
@@ -111,6 +117,8 @@ class ReplaySource:
 
     def batch(self, step: int) -> Any:
         self._remember(self.rounds.gather(step) or [])
+        if not len(self.memory):
+            raise WtlError("the first round gathered no sound episode, so there is nothing to learn from")
         return gather(self.memory, self.examples.sample(generator("train", self.rounds.seed, step), self.batch_size))
 
     def _remember(self, episodes: Sequence[Episode]) -> None:
@@ -121,6 +129,9 @@ class ReplaySource:
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
 
+    def measures(self) -> dict[str, float]:
+        return self.rounds.measures()
+
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)
 
@@ -129,7 +140,7 @@ class OnPolicySource:
     """Batches of what the learner has just done: every round is gone through ``epochs`` times, then dropped.
 
     A batch is an ``EpisodeBatch``: in each epoch the round's episodes are dealt, in a new order, to ``minibatches`` of
-    them. A loss that compares with the policy that gathered them keeps that as a target copy (``update.Target``) with
+    them. A loss that compares with the policy that gathered them keeps that as a copy (``update.TargetCopy``) with
     ``every = epochs * minibatches``.
 
     Attributes:
@@ -168,6 +179,9 @@ class OnPolicySource:
 
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
+
+    def measures(self) -> dict[str, float]:
+        return self.rounds.measures()
 
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)

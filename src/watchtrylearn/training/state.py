@@ -68,16 +68,13 @@ class TrainingState:
     def advance(self, batch: Any) -> None:
         """One step of the update, or, if its numbers are not finite, none: it is skipped and counted."""
         values = self.update.step(batch, self.step)
-        if values is None:
-            self.skipped += 1
-            self.bad_in_a_row += 1
-        else:
-            self.bad_in_a_row = 0
-            for name, value in values.items():
-                if math.isfinite(value):
-                    entry = self.window.setdefault(name, [0.0, 0])
-                    entry[0] += value
-                    entry[1] += 1
+        self.skipped += values is None
+        self.bad_in_a_row = self.bad_in_a_row + 1 if values is None else 0
+        for name, value in {**(values or {}), **self.source.measures()}.items():
+            if math.isfinite(value):
+                entry = self.window.setdefault(name, [0.0, 0])
+                entry[0] += value
+                entry[1] += 1
         self.step += 1
 
     def take_window(self) -> dict[str, float]:
@@ -96,7 +93,8 @@ class TrainingState:
         if found:
             _refuse_changes(found.state, settings, directory)
             self._restore(found)
-        self.source.begin(self.learner, directory, self.config.seed, found.state.gathered if found else {})
+        if self.step < self.config.steps:  # a finished training needs nothing of what was gathered
+            self.source.begin(self.learner, directory, self.config.seed, found.state.gathered if found else {})
         if not found:
             write_json(directory / _CONFIG, {**settings, "versions": checkpoint.versions()})
             self.save(directory)

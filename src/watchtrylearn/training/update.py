@@ -1,8 +1,9 @@
 """The update: what one step of training does with a batch. Gradient descent is one; the loop knows of none.
 
-A learner that is more than one network says how its parts are trained: ``groups()`` (an actor that learns more slowly
-than its critic, a temperature that is not decayed) and ``targets()`` (copies that follow other weights: a target
-critic, the policy that gathered the data). Their losses are one sum, with gradients stopped where they must be.
+A learner that is more than one network says how its parts are trained: ``parameter_groups()`` (an actor that learns
+more slowly than its critic, a temperature that is not decayed) and ``target_copies()`` (copies that follow other
+weights: a target critic, the policy that gathered the data). Their losses are one sum, with gradients stopped where
+they must be.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetCopy:
     """A copy that follows: every ``every`` steps, ``copy`` moves by the share ``tau`` towards ``of``.
 
     ``tau`` 0.005 and ``every`` 1 is Polyak averaging, ``tau`` 1 a hard copy every so many steps. Both are modules of
@@ -98,15 +99,15 @@ class Target:
 class Grouped(Protocol):
     """A learner whose parts are trained in different ways."""
 
-    def groups(self) -> Sequence[Group]:
+    def parameter_groups(self) -> Sequence[Group]:
         """Each with parameters of its own; those in none are trained as the config says."""
 
 
 @runtime_checkable
-class Targeted(Protocol):
+class Copying(Protocol):
     """A learner with copies of its weights that follow them."""
 
-    def targets(self) -> Sequence[Target]:
+    def target_copies(self) -> Sequence[TargetCopy]:
         """Each a copy."""
 
 
@@ -121,11 +122,12 @@ class GradientDescent:
     def __init__(self, learner: Learner, config: TrainConfig) -> None:
         self.learner, self.config = learner, config
         self.parameters = {n: p for n, p in learner.named_parameters() if p.requires_grad}
-        members = _members(self.parameters, learner.groups() if isinstance(learner, Grouped) else [])
+        members = _members(self.parameters, learner.parameter_groups() if isinstance(learner, Grouped) else [])
         self.optimizer = _optimizer(members, config)
         self.clipped = _clipped(members, config)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.targets = [(t, _pairs(learner, t)) for t in (learner.targets() if isinstance(learner, Targeted) else [])]
+        copies = learner.target_copies() if isinstance(learner, Copying) else []
+        self.copies = [(copy, _pairs(learner, copy)) for copy in copies]
 
     def step(self, batch: Any, step: int) -> dict[str, float] | None:
         rate = learning_rate(step, self.config)
@@ -157,13 +159,13 @@ class GradientDescent:
     @torch.no_grad()
     def _follow(self, step: int) -> None:
         """Move the copies. After a skipped step too: a copy that is due must not wait until it is due again."""
-        for target, pairs in self.targets:
-            if (step + 1) % target.every == 0:
+        for each, pairs in self.copies:
+            if (step + 1) % each.every == 0:
                 for copy, of in pairs:
-                    if target.tau == 1 or not copy.is_floating_point():
+                    if each.tau == 1 or not copy.is_floating_point():
                         copy.copy_(of)
                     else:
-                        copy.lerp_(of, target.tau)
+                        copy.lerp_(of, each.tau)
 
     def tensors(self) -> dict[str, Tensor]:
         found = {f"average/{name}": value for name, value in self.average.items()}
@@ -224,7 +226,7 @@ def _clipped(members: Members, config: TrainConfig) -> list[tuple[str, list[nn.P
     return [("", shared, config.clip_norm), *own] if shared else own
 
 
-def _pairs(learner: Learner, target: Target) -> list[tuple[Tensor, Tensor]]:
+def _pairs(learner: Learner, target: TargetCopy) -> list[tuple[Tensor, Tensor]]:
     """The tensors of a copy, each with the one it follows."""
     tensors = learner.state_dict()
     copies, originals = under(f"{target.copy}.", tensors), under(f"{target.of}.", tensors)
