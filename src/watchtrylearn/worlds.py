@@ -98,10 +98,9 @@ def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
 def _tellers(worlds: VectorEnv) -> list[Callable[[], Any]]:
     """The worlds' method ``state``, or those of each of them where they are apart."""
     inner: Any = worlds.unwrapped
+    found: list[Any] = [getattr(inner, "state", None)]
     if isinstance(inner, SyncVectorEnv):
         found = [env.get_wrapper_attr("state") if env.has_wrapper_attr("state") else None for env in inner.envs]
-    else:
-        found = [getattr(inner, "state", None)]
     if not all(map(callable, found)):  # many environments keep an attribute of that name
         raise WtlError(
             "these worlds cannot begin where told: they have no state() that tells their full state "
