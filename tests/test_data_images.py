@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_episodes import SEEN, SPEC, channel, make_episode, same
+from watchtrylearn import cli
 from watchtrylearn.data import bounds, images, layout, parts, soundness
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, FINAL_PATH, Checksums, numbered
 from watchtrylearn.data.store import EpisodeStore, Refused
@@ -407,16 +408,30 @@ def test_a_lost_or_damaged_file_of_last_observations_is_named(path: Path) -> Non
     assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
 
 
-def test_last_observations_that_nobody_vouches_for_are_put_aside(path: Path) -> None:
+def test_last_observations_of_a_batch_that_was_not_committed_are_put_aside(path: Path) -> None:
     episodes = fill(path)
-    plain = [replace(make_episode(7, spec=SEEN), final={})]
-    EpisodeStore.open(path).append(plain)
-    for number in (2, 3):  # of a batch without any, and of none at all
-        shutil.copy(path / numbered(FINAL_PATH, 1), path / numbered(FINAL_PATH, number))
-    assert len(verify(path)) == 2
-    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), [*episodes, *plain], strict=True))
+    shutil.copy(path / numbered(FINAL_PATH, 1), path / numbered(FINAL_PATH, 2))
+    assert [problem.file for problem in verify(path)] == [numbered(FINAL_PATH, 2)]
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
     assert verify(path) == []
-    assert len(list((path / layout.QUARANTINE).iterdir())) == 2
+    assert len(list((path / layout.QUARANTINE).iterdir())) == 1
+
+
+def test_last_observations_do_not_vanish_with_their_checksum(path: Path) -> None:
+    episodes = fill(path)
+    sums = path / numbered(layout.CHECKSUM_PATH, 1)
+    sums.write_text(sums.read_text().replace('"final"', '"fimal"'))
+    with pytest.raises(WtlError, match=r"meta/final/.*file-001\.parquet has no checksum, .*--rebuild"):
+        EpisodeStore.open(path)
+    assert [problem.file for problem in verify(path)] == [numbered(FINAL_PATH, 1)]
+    assert len(EpisodeStore.open(path, skip_bad=True)) == 3
+    right = (path / numbered(FINAL_PATH, 1)).read_bytes()
+    (path / numbered(FINAL_PATH, 1)).write_bytes(b"no longer")
+    with pytest.raises(WtlError, match=r"meta/final/.*is not a readable Parquet file"):
+        rebuild_index(path)
+    (path / numbered(FINAL_PATH, 1)).write_bytes(right)
+    assert rebuild_index(path) == 6
+    assert all(same(a, b) for a, b in zip(EpisodeStore.open(path), episodes, strict=True))
 
 
 @pytest.mark.parametrize("allowed", range(4))
@@ -448,6 +463,52 @@ def test_images_too_large_for_one_file_are_not_written(path: Path, monkeypatch: 
     assert not list(path.glob("data/*/*"))
     assert parts.FILE_LIMIT > 500
     assert soundness.problems(make_episode(0, spec=SEEN), layout.Header("", SEEN)) == []
+
+
+# ------------------------------------------------------------------------------------- what others have added
+
+
+def append_as_lerobot(path: Path, tmp_path: Path, added: list[Episode]) -> None:
+    """A third part as LeRobot leaves it: its own columns, image files of its own making, no checksums."""
+    known = EpisodeStore.open(path).records[-1]
+    first, row = known.index + 1, known.begin + known.length
+    with EpisodeStore.create(tmp_path / "theirs", SEEN, executed=True) as store:
+        store.append(added)
+    data = pq.read_table(tmp_path / "theirs" / numbered(DATA_PATH, 0))
+    for name, shift in [("episode_index", first), ("index", row)]:
+        moved = pa.array(np.array(data.column(name)) + shift)
+        data = data.set_column(data.column_names.index(name), name, moved)
+    files = [{"bytes": png(image), "path": "x.png"} for e in added for image in e.observation["images.front"]]
+    data = data.set_column(data.column_names.index(FRONT), FRONT, pa.array(files))
+    lengths = np.array([len(episode) for episode in added])
+    rows = {
+        "episode_index": first + np.arange(len(added)), "length": lengths, "tasks": [["fold"]] * len(added),
+        "data/chunk_index": [0] * len(added), "data/file_index": [2] * len(added),
+    }  # fmt: skip
+    pq.write_table(data, path / numbered(DATA_PATH, 2))
+    pq.write_table(pa.table(rows), path / numbered(EPISODES_PATH, 2))
+
+
+def test_what_lerobot_appended_is_adopted_with_its_images(path: Path, tmp_path: Path) -> None:
+    episodes, added = fill(path), [make_episode(i, kind="demo", spec=SEEN, executed=True) for i in (20, 21)]
+    append_as_lerobot(path, tmp_path, added)
+    with pytest.raises(WtlError, match="has no checksum"):
+        EpisodeStore.open(path)
+    assert rebuild_index(path) == 8
+    assert verify(path) == []
+    found = EpisodeStore.open(path).read()
+    assert all(same(a, b) for a, b in zip(found, episodes, strict=False))
+    for one, two in zip(found[6:], added, strict=True):
+        assert all(np.array_equal(one.observation[name], two.observation[name]) for name in SEEN.observation)
+        assert (one.final, one.kind) == ({}, "demo")
+
+
+def test_the_command_line_names_cameras(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(path)
+    assert cli.main(["data", "inspect", str(path)]) in (0, None)
+    assert "images.front: 5 x 6 images" in capsys.readouterr().out
+    assert cli.main(["data", "verify", str(path)]) in (0, None)
+    assert "no problems found" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------------------------- older versions

@@ -85,7 +85,8 @@ def adopt(root: Path) -> None:
 
 def _begin(root: Path, header: Header) -> _Journal | None:
     """Notes what there is to adopt, after a look at all of it; None if that is nothing."""
-    foreign = [file for file in _without_checksum(root) if not _vouched_for(root, header, file)]
+    unknown = [file for file in numbers_in(root, EPISODES_PATH) if layout.without_checksum(root, file)]
+    foreign = [file for file in unknown if not _vouched_for(root, header, file)]
     if not foreign:
         return None
     after = max((file for file in numbers_in(root, EPISODES_PATH) if file not in foreign), default=-1)
@@ -147,17 +148,14 @@ def _place(root: Path, name: str) -> Path:
     return aside if os.path.lexists(aside) else contained(root, name)
 
 
-def _without_checksum(root: Path) -> list[int]:
-    return [n for n in numbers_in(root, EPISODES_PATH) if not os.path.lexists(root / numbered(CHECKSUM_PATH, n))]
-
-
 def _vouched_for(root: Path, header: Header, file: int) -> bool:
-    """Writes the checksums of a batch that is ours, as far as can be seen; False if it is not."""
-    paths = {template: contained(root, numbered(template, file)) for template in (DATA_PATH, FINAL_PATH, EPISODES_PATH)}
-    if not os.path.lexists(paths[FINAL_PATH]):
-        del paths[FINAL_PATH]
+    """Writes the checksums of a batch that is ours, as far as can be seen; False if it is not.
+
+    Raises ``WtlError`` if it is ours, but its final observations are broken.
+    """
+    paths = {template: contained(root, numbered(template, file)) for template in (DATA_PATH, EPISODES_PATH, FINAL_PATH)}
     try:
-        content = {template: read_bytes(path) for template, path in paths.items()}
+        content = {template: read_bytes(paths[template]) for template in (DATA_PATH, EPISODES_PATH)}
         records = read_records(content[EPISODES_PATH], file, paths[EPISODES_PATH])
         columns, _ = parse_part(root, header, file, content)
     except WtlError:
@@ -165,6 +163,9 @@ def _vouched_for(root: Path, header: Header, file: int) -> bool:
     owner = np.repeat([record.index for record in records], [record.length for record in records])
     if not np.array_equal(owner, columns["episode_index"][:, 0]):
         return False
+    if os.path.lexists(paths[FINAL_PATH]):
+        content[FINAL_PATH] = read_bytes(paths[FINAL_PATH])
+        parse_part(root, header, file, content)
     write_json(contained(root, numbered(CHECKSUM_PATH, file)), Checksums.of(content).to_json())
     _log.warning("%s had no checksum; it has one now", paths[EPISODES_PATH])
     return True

@@ -25,7 +25,7 @@ Images = UInt8[np.ndarray, "time height width 3"]
 
 EPISODE_LIMIT = (
     2**30
-)  # bytes of unpacked images of one camera in one episode: of a flat colour, they are few on the disk
+)  # bytes of unpacked images of one camera in one episode: those of one colour are small on the disk
 MEMORY_LIMIT = 4 * 2**30  # bytes of unpacked images that are held at once
 LEVEL = 1  # of compression: LeRobot's, and thrice as fast as the usual one for files a tenth larger
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"

@@ -153,6 +153,15 @@ def read_checked(root: Path, template: str, file: int, checksums: Checksums | No
     return content
 
 
+def without_checksum(root: Path, file: int) -> Path | None:
+    """The file of batch number ``file`` for which no checksum vouches, if any: that of its episodes, or that
+    of its final observations (not every batch has them: without this, they could vanish unnoticed)."""
+    if not os.path.lexists(contained(root, numbered(CHECKSUM_PATH, file))):
+        return contained(root, numbered(EPISODES_PATH, file))
+    final = contained(root, numbered(FINAL_PATH, file))
+    return final if os.path.lexists(final) and Checksums.load(root, file).final is None else None
+
+
 def put_aside(root: Path, path: Path) -> None:
     """Move a file of the dataset, or a folder of them, into the quarantine."""
     aside = contained(root, f"{QUARANTINE}/{path.parent.name}-{path.name}.{time.time_ns()}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -27,6 +26,7 @@ from watchtrylearn.data.layout import (
     numbered,
     numbers_in,
     read_checked,
+    without_checksum,
 )
 from watchtrylearn.data.parts import part_of, read_part
 from watchtrylearn.data.records import Record, episode_of, read_records, records_of
@@ -343,9 +343,10 @@ class EpisodeStore:
         require_plausible(self.path, self.header, self.records, self._checksums)
 
     def _load_checksums(self, file: int) -> Checksums:
-        if not os.path.lexists(self._path(CHECKSUM_PATH, file)):
+        path = without_checksum(self.path, file)
+        if path:
             raise WtlError(
-                f"{self._path(EPISODES_PATH, file)} has no checksum, so another program wrote it; "
+                f"{path} has no checksum, so another program wrote it; "
                 f"`wtl data verify --rebuild {self.path}` adopts what is sound in it"
             )
         return Checksums.load(self.path, file)
@@ -370,14 +371,9 @@ class EpisodeStore:
         return [folder for folder in found if folder.is_dir() and not through_link(self.path, folder)]
 
     def orphans(self) -> list[Path]:
-        """Files of batches that were never committed: those numbered after the last committed one, and final
-        observations for which no checksum vouches."""
+        """Files of batches that were never committed: those numbered after the last committed one."""
         last = max(numbers_in(self.path, EPISODES_PATH), default=-1)
-        known = {number for number, checksums in self._checksums.items() if checksums.final}
-        lost = [self._path(DATA_PATH, number) for number in numbers_in(self.path, DATA_PATH) if number > last]
-        return lost + [
-            self._path(FINAL_PATH, number) for number in numbers_in(self.path, FINAL_PATH) if number not in known
-        ]
+        return [self._path(t, n) for t in (DATA_PATH, FINAL_PATH) for n in numbers_in(self.path, t) if n > last]
 
     def _recover(self) -> None:
         """Put aside what an interrupted writer left: nobody was told that it was saved. Needs the lock."""

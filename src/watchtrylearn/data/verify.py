@@ -125,12 +125,13 @@ def _content(root: Path, template: str, file: int, found: list[Problem]) -> byte
     """The bytes of a Parquet file; that they are not those that were written is only the first problem."""
     name = numbered(template, file)
     content = read_bytes(contained(root, name))
-    if not os.path.lexists(contained(root, numbered(layout.CHECKSUM_PATH, file))):
-        found.append(
-            Problem(name, "has no checksum, so another program wrote it; --rebuild adopts what is sound in it")
-        )
-    elif Checksum.of(content) != Checksums.load(root, file)[template]:
-        found.append(Problem(name, f"does not match its checksum in {numbered(layout.CHECKSUM_PATH, file)}"))
+    sums = numbered(layout.CHECKSUM_PATH, file)
+    wanted = Checksums.load(root, file)[template] if os.path.lexists(contained(root, sums)) else None
+    if wanted is None:
+        text = "has no checksum, so another program wrote it; --rebuild adopts what is sound in it"
+        found.append(Problem(name, text))
+    elif Checksum.of(content) != wanted:
+        found.append(Problem(name, f"does not match its checksum in {sums}"))
     return content
 
 
