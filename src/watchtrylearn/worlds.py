@@ -159,10 +159,8 @@ def begin(
         if len(state) > size:
             remembered[i], told[i] = state[size:], True
             done, ended = remembered[i, :2]
-            if ended or not (0 <= done < horizon and done.is_integer()):
-                raise WtlError(
-                    f"world {i} is to begin where its attempt has ended"
-                    if ended or done >= horizon
-                    else f"the state that world {i} is to begin at says that {done:g} steps are done"
-                )
+            if ended or done >= horizon:
+                raise WtlError(f"world {i} is to begin where its attempt has ended")
+            if done < 0 or not done.is_integer():
+                raise WtlError(f"the state that world {i} is to begin at says that {done:g} steps are done")
     return physics, remembered, told
