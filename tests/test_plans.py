@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from watchtrylearn.experiments import EXPERIMENTS, Experiment, Method, experiment
-from watchtrylearn.experiments.main_job import reproduction
+from watchtrylearn.experiments.main_job import reproduce_command
 from watchtrylearn.experiments.plan import as_json, branches
 from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.learners import LEARNERS
@@ -130,7 +130,7 @@ def test_a_mistake_is_said_in_one_sentence(setting: str, sentence: str) -> None:
 
 def test_the_command_says_what_was_changed_as_shortly_as_it_can() -> None:
     settings = ["scenes=4", "net.hidden=[16]", "one_shot.train.steps=9"]
-    command = reproduction(experiment("debug", settings))
+    command = reproduce_command(experiment("debug", settings))
     assert command == "wtl reproduce debug --set scenes=4 'net.hidden=[16]' one_shot.train.steps=9"
     again = command.split(" --set ")[1].replace("'", "").split()
     assert experiment("debug", again) == experiment("debug", settings)
@@ -200,7 +200,7 @@ def test_a_plan_holds_methods_that_this_library_does_not_have(monkeypatch: pytes
     assert chosen.methods["mine"].config == Small(5)
     assert chosen.main[-1] == "mine"
     assert read_experiment(as_json(chosen), "x") == chosen
-    assert reproduction(chosen) == "wtl reproduce debug --set mine.main=true mine.size=5"
+    assert reproduce_command(chosen) == "wtl reproduce debug --set mine.main=true mine.size=5"
     assert "mine" not in experiment("debug").methods
     assert experiment("debug").method("mine") == Method("mine", main=False)  # can be trained by name all the same
     with pytest.raises(WtlError, match="mine: size must be int"):
