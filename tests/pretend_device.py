@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -45,6 +47,9 @@ class Elsewhere(torch.Tensor):
     def __repr__(self, **_: Any) -> str:
         return f"Elsewhere({self.held})"
 
+    def tolist(self) -> Any:  # which a device gives, and a subclass of Tensor does not
+        return self.held.tolist()
+
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(function, args, kwargs or {})
@@ -71,7 +76,7 @@ def compute(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": CPU}
     out = function(*tree_map(_held, args), **tree_map(_held, kwargs))
     if function._schema.name.endswith("_") and given:  # in place: the first argument is the result
-        return args[0]
+        return args[0] if function._schema.returns else None
     return tree_map(lambda x: Elsewhere(x) if isinstance(x, torch.Tensor) else x, out) if to_there else out
 
 
@@ -84,8 +89,9 @@ def pretending() -> Iterator[torch.device]:
     """Within it there is the device ``AT``."""
     before = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor([...], device=AT) moves there where the mode sees it
+    fused = [*optimizer._get_fused_kernels_supported_devices(), AT.type]
     try:
-        with _Mode():
+        with _Mode(), mock.patch.object(optimizer, "_get_fused_kernels_supported_devices", return_value=fused):
             yield AT
     finally:
         torch._C._set_only_lift_cpu_tensors(before)

@@ -31,7 +31,7 @@ class Acting:
 
     def act(self, observation: Observation) -> np.ndarray:
         with torch.no_grad():
-            action = self.choose(torch.from_numpy(observation[STATE])).numpy()
+            action = self.choose(torch.from_numpy(observation[STATE])).cpu().numpy()
         noisy = action + self.noise * np.stack([rng.normal(size=action.shape[1]) for rng in self.rngs])
         return noisy.clip(-self.most, self.most)
 
@@ -93,7 +93,7 @@ class ActorCritic(nn.Module):
         return torch.stack([critic(inputs).squeeze(-1) for critic in critics])
 
     def _act(self, state: Tensor) -> Tensor:
-        return self.size * torch.tanh(self.actor(state[:, :2]))
+        return self.size * torch.tanh(self.actor(state[:, :2].to(self.actor[0].weight.device)))
 
     def adapt(self, contexts: Sequence[Context]) -> Acting:
         return Acting(self._act, 0.0)
@@ -154,10 +154,10 @@ class PolicyGradient(nn.Module):
         return normal.log_prob(batch.action).sum(-1)
 
     def _act(self, state: Tensor) -> Tensor:
-        return self.size * self.policy["mean"](state)
+        return self.size * self.policy["mean"](state.to(self.policy.log_std.device))
 
     def adapt(self, contexts: Sequence[Context]) -> Acting:
         return Acting(self._act, 0.0)
 
     def explore(self, contexts: Sequence[Context]) -> Acting:
-        return Acting(self._act, self.size * self.policy.log_std.detach().exp().numpy())
+        return Acting(self._act, self.size * self.policy.log_std.detach().exp().cpu().numpy())

@@ -5,7 +5,9 @@ There is no GPU here: ``pretend_device`` stands in for one. Nothing has been run
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,12 @@ from pretend_device import AT, Elsewhere, pretending
 from test_learner_numbers import COMBINATIONS, SMALL, SUITE, episodes
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.sampling import EpisodeTable, PairIndex
-from watchtrylearn.learners import learner_entry, make_learner
+from watchtrylearn.learners import learner_entry, load, make_learner
 from watchtrylearn.ops.random import generator
+from watchtrylearn.system.signals import Interrupted
+from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.fit import fit
+from watchtrylearn.training.sources import FixedSource
 from watchtrylearn.types import Batch, Context, Explorer, Learner, Policy, Targeted
 
 
@@ -51,6 +57,21 @@ def test_a_learner_moves_with_all_it_makes(name: str, embedding: str) -> None:
             actions.append([acts(policy) for policy in policies(learner)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     np.testing.assert_allclose(*actions, atol=1e-5)  # attention without gradients has a kernel of its own on the CPU
+
+
+def test_training_elsewhere_ends_with_the_same_weights_and_they_are_read_here(tmp_path: Path) -> None:
+    """It is stopped once, and goes on from its checkpoint."""
+    plan, found = TrainConfig(steps=6, batch_size=8), []
+    for device in ("cpu", AT):
+        directory = tmp_path / torch.device(device).type
+        for stops in ([False, False, True], [False] * 9):
+            learner, batch = prepared("one_shot", "object")
+            source = FixedSource(lambda _, batch=batch: batch)
+            with pretending(), suppress(Interrupted):
+                fit(learner, source, plan, directory, {}, should_stop=iter(stops).__next__, device=device)
+        found.append(load(directory).state_dict())
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-5)
 
 
 def prepared(name: str, embedding: str) -> tuple[Learner, Batch]:

@@ -170,3 +170,20 @@ def test_pictures_are_taken_without_opengl() -> None:
     np.testing.assert_array_equal(images[0], frames[0])
     assert (images[0] != images[1]).any()
     assert gymnasium.make(ENV, task=TASK).unwrapped.render() is None
+
+
+def test_they_tell_their_states_and_go_on_from_there() -> None:
+    one, again = (gymnasium.make(ENV, task=TASK).unwrapped for _ in range(2))
+    one.reset(seed=5)
+    actions = commands(gymnasium.make_vec(ENV, num_envs=1, task=TASK), 12)[:, 0]
+    for action in actions[:6]:
+        seen = one.step(action)[0]
+    same(again.reset(seed=5, options={"initial_state": one.state()})[0], seen)
+    assert again.state()[-12] == 6  # steps done
+    for action in actions[6:]:
+        same(again.step(action), one.step(action))
+    many = gymnasium.make_vec(ENV, num_envs=2, task=TASK)
+    many.reset(seed=5)
+    many.reset(seed=[5, 6], options={"initial_state": [one.state(), None]})
+    np.testing.assert_array_equal(many.state()[0], one.state())
+    assert many.state()[:, -12].tolist() == [12, 0]

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 import watchtrylearn.learners as table
+from pretend_device import AT, pretending
 from watchtrylearn import cli
+from watchtrylearn.experiments import run
 from watchtrylearn.experiments.run import open_run
 from watchtrylearn.learners import LEARNERS, LearnerEntry, load
 from watchtrylearn.suites import Suite, make_suite
 from watchtrylearn.system.progress import Display
+from watchtrylearn.training.update import GradientDescent
 from watchtrylearn.types import WtlError
 
 ROBOT = Path(__file__).parents[1] / "examples" / "own_robot.py"
@@ -250,8 +253,8 @@ def test_a_throw_away_learner_and_suite_go_through_the_main_job(tmp_path: Path, 
     assert rows["constant", "all"]["demos"] == 0
     learner = load(out / "constant")
     assert learner.config == constant.config(0.5)
-    with open_run(out, None, Display(quiet=True), suite=f"{line}:make") as run:
-        demos = run.stored("demos").read()
+    with open_run(out, None, Display(quiet=True), suite=f"{line}:make") as opened:
+        demos = opened.stored("demos").read()
     mean = sum(float(e.action.sum()) for e in demos) / sum(map(len, demos))
     assert float(learner.command.detach()) == pytest.approx(mean, abs=0.15)  # it was trained on its own batches
     assert "one command" in (out / "report.html").read_text()
@@ -363,9 +366,21 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch, caps
     assert not (tmp_path / "run").exists()
 
 
-def test_the_device_is_no_setting_of_a_run(tmp_path: Path) -> None:
+def test_the_device_is_where_a_run_is_trained_and_no_setting_of_it(tmp_path: Path, monkeypatch) -> None:
     out = str(tmp_path / "run")
     assert cli.main(["record", "--preset", "debug", "--out", out, "--set", *SMALL]) == 0
-    assert cli.main(["train", "bc", "--out", out, "--device", "cpu"]) == 0
+    monkeypatch.setattr(run, "DEVICES", (*run.DEVICES, str(AT)))
+    trained_at = []
+    update = GradientDescent.__init__
+
+    def seen(self, learner, *arguments) -> None:
+        trained_at.append({parameter.device for _, parameter in learner.named_parameters()})
+        update(self, learner, *arguments)
+
+    monkeypatch.setattr(GradientDescent, "__init__", seen)
+    with pretending():
+        assert cli.main(["train", "bc", "--out", out, "--device", str(AT)]) == 0
+    assert trained_at == [{AT}]
     assert "device" not in (tmp_path / "run" / "experiment.json").read_text()
+    assert cli.main(["train", "bc", "--out", out]) == 0  # it is finished, wherever that was
     assert cli.main(["evaluate", "--out", out, "--device", "cpu"]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from watchtrylearn.experiments import EXPERIMENTS, Experiment, Method, experiment
-from watchtrylearn.experiments.main_job import reproduction
+from watchtrylearn.experiments.main_job import reproduce_command
 from watchtrylearn.experiments.plan import as_json, branches
 from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.learners import LEARNERS
@@ -51,7 +51,7 @@ def test_an_experiment_of_before_is_read() -> None:
     chosen = experiment("wtl-state", ["train.threads=0"])
     assert read_experiment(stored, "published") == chosen
     del stored["frames"]
-    with pytest.raises(WtlError, match=r"published lacks methods, and .* it lacks 'frames'"):
+    with pytest.raises(WtlError, match="published lacks frames"):
         read_experiment(stored, "published")
 
 
@@ -63,6 +63,28 @@ def test_a_wrong_field_of_a_stored_plan_is_named() -> None:
         read_experiment(stored, "experiment")
     assert 'experiment.methods.bc.net.width must be int, got "wide"' in str(refused.value)
     assert "experiment.methods.one_shot has no option \"trian\"; did you mean 'train'?" in str(refused.value)
+
+
+@pytest.mark.parametrize(("place", "value"), [
+    (["methods"], 3), (["methods", "bc"], 3), (["methods", "bc", "config"], [1]), (["methods", "bc", "learner"], None),
+    (["methods", "bc", "train"], []), (["methods", "bc", "trials"], "one_shot"), (["methods", "bc", "tries"], -1),
+    (["methods", "bc", "config", "sampling"], "x"),
+])  # fmt: skip
+def test_a_stored_plan_that_holds_something_else_is_refused(place: list[str], value: object) -> None:
+    stored = as_json(experiment("debug"))
+    node = stored
+    for part in place[:-1]:
+        node = node[part]
+    node[place[-1]] = value
+    with pytest.raises(WtlError):
+        read_experiment(stored, "experiment")
+
+
+@pytest.mark.parametrize(("name", "value"), [("train", 3), ("demos", 5), ("net", "x"), ("elsewhere", "x")])
+def test_a_stored_experiment_of_before_that_holds_something_else_is_refused(name: str, value: object) -> None:
+    path = Path(__file__).parents[1] / "src/watchtrylearn/pretrained/wtl-state/results.json"
+    with pytest.raises(WtlError, match=f"published.{name} must be"):
+        read_experiment(json.loads(path.read_text())["config"] | {name: value}, "published")
 
 
 # ------------------------------------------------------------------------------------------------ changing one
@@ -89,7 +111,11 @@ def test_options_are_of_the_experiment_of_a_method_or_of_all_methods() -> None:
     ("elsewhere=0.5", "is called watch_try_learn.sampling.elsewhere now"),
     ("net.width=10", "^net.width must be a multiple"),  # once, not five times
     ("bc.net.width=10", "^bc: net.width must be a multiple"),
-    ("bc.net.wdith=8", "did you mean 'width'"),
+    ("bc.net.wdith=8", "experiment debug has no option 'bc.net.wdith'; did you mean 'width'"),
+    ("net.wdith=8", "^experiment debug has no option 'net.wdith'; did you mean 'width'.$"),
+    ("one_shot=3", "a method cannot be set as a whole"),
+    ("bc.train=3", "bc: train must be a group of options, got 3"),
+    ("bc.net=3", "bc: net must be a group of options, got 3"),
     ("one_sht.train.steps=8", "did you mean 'one_shot'"),
     ("bc.learner=one_shot", "'learner' cannot be set"),
     ("one_shot.tries=0", "watch_try_learn learns from the trials of one_shot, which makes none: one_shot.tries is 0"),
@@ -104,7 +130,7 @@ def test_a_mistake_is_said_in_one_sentence(setting: str, sentence: str) -> None:
 
 def test_the_command_says_what_was_changed_as_shortly_as_it_can() -> None:
     settings = ["scenes=4", "net.hidden=[16]", "one_shot.train.steps=9"]
-    command = reproduction(experiment("debug", settings))
+    command = reproduce_command(experiment("debug", settings))
     assert command == "wtl reproduce debug --set scenes=4 'net.hidden=[16]' one_shot.train.steps=9"
     again = command.split(" --set ")[1].replace("'", "").split()
     assert experiment("debug", again) == experiment("debug", settings)
@@ -174,7 +200,7 @@ def test_a_plan_holds_methods_that_this_library_does_not_have(monkeypatch: pytes
     assert chosen.methods["mine"].config == Small(5)
     assert chosen.main[-1] == "mine"
     assert read_experiment(as_json(chosen), "x") == chosen
-    assert reproduction(chosen) == "wtl reproduce debug --set mine.main=true mine.size=5"
+    assert reproduce_command(chosen) == "wtl reproduce debug --set mine.main=true mine.size=5"
     assert "mine" not in experiment("debug").methods
     assert experiment("debug").method("mine") == Method("mine", main=False)  # can be trained by name all the same
     with pytest.raises(WtlError, match="mine: size must be int"):

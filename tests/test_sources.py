@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from points import STEP, Points, optimum, start
+from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
 from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
 from watchtrylearn.data.indices import TransitionIndex
@@ -384,3 +385,33 @@ def _seal(checkpoint: Path) -> None:
     for name in manifest["sha256"]:
         manifest["sha256"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+# -------------------------------------------------------------------------------------------------- devices
+
+
+@both
+def test_gathering_training_and_resuming_elsewhere_give_the_numbers_of_the_cpu(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device that stands in for a GPU: it computes on the CPU, and refuses what is not where it belongs. (It
+    knows no fused optimizer, and only the thread that pretends.)"""
+    plain, steps_left = torch.optim.AdamW, 5
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, lr, fused: plain(groups, lr=lr, foreach=False))
+    monkeypatch.setitem(globals(), "rollout", partial(rollout, step_timeout=None))
+
+    def stop() -> bool:
+        nonlocal steps_left
+        steps_left -= 1
+        return steps_left == 0
+
+    plan, (make, source) = dataclasses.replace(SHORT, steps=10), SMALL[kind]
+    here, there = make(), make()
+    train(tmp_path / "here", here, source(), plan)
+    with pretending():
+        with pytest.raises(Interrupted):
+            train(tmp_path / "there", make(), source(), plan, device=AT, should_stop=stop)
+        train(tmp_path / "there", there, source(), plan, device=AT)
+    mine, others = here.state_dict(), there.state_dict()
+    assert all(isinstance(value, Elsewhere) for value in others.values())
+    assert all(torch.equal(mine[name], others[name].cpu()) for name in mine)

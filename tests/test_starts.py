@@ -233,7 +233,9 @@ def test_worlds_that_cannot_begin_where_told_are_refused():
 
 
 class Bare(gymnasium.Env):
-    """A world that tells no state."""
+    """A world that tells no state: what it has under that name is something else, as Gymnasium's CartPole has."""
+
+    state = (0.0, 0.0)
 
     def __init__(self, task, seed):
         inner = PointWorlds([task], [seed])

@@ -6,6 +6,7 @@ import pytest
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite
 from watchtrylearn.types import ENVIRONMENT, STATE
+from watchtrylearn.worlds import Resumable
 
 SUITES = ["toy", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
 ABLE = {
@@ -34,6 +35,7 @@ def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
     asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding)
     assert {each for each in asked if isinstance(suite, each)} == ABLE[name]
+    assert isinstance(suite.worlds(suite.tasks("test")[:1], [0]), Resumable)
 
 
 @pytest.mark.parametrize("name", SUITES[:2])

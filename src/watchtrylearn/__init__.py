@@ -39,9 +39,11 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.training.fit import fit
     from watchtrylearn.training.sources import FixedSource, OnPolicySource, ReplaySource
     from watchtrylearn.types import (
+        Adaptive,
         Channel,
         Context,
         Episode,
+        Explorer,
         Learner,
         Observation,
         Policy,
@@ -83,9 +85,11 @@ _HOME = {
     "FixedSource": "training.sources",
     "OnPolicySource": "training.sources",
     "ReplaySource": "training.sources",
+    "Adaptive": "types",
     "Channel": "types",
     "Context": "types",
     "Episode": "types",
+    "Explorer": "types",
     "Learner": "types",
     "Observation": "types",
     "Policy": "types",
@@ -108,12 +112,12 @@ if (
 
 __version__ = version("watchtrylearn")
 __all__ = [
-    "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory", "EpisodeStore",
-    "EpisodeTable", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource", "OneShotConfig",
-    "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
+    "Adaptive", "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory",
+    "EpisodeStore", "EpisodeTable", "Explorer", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource",
+    "OneShotConfig", "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
     "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
-    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack",
-    "states", "suite_names",
+    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "states",
+    "suite_names",
 ]  # fmt: skip
 
 

@@ -49,7 +49,8 @@ class Recorder:
         self.initial_state = [
             np.array(own if state is None else state, np.float64) for own, state in zip(states, told, strict=True)
         ]
-        done = np.asarray(info.get("step", np.zeros(len(self.tasks))), np.int64)
+        nothing = np.zeros(len(self.tasks), np.int64)
+        done = nothing if start is None else np.asarray(info.get("step", nothing), np.int64)
         self.left = self.spec.horizon - done  # control steps that the horizon leaves
         if (self.left < 1).any():
             i = int(np.argmin(self.left))

@@ -7,7 +7,7 @@ The simulator's part alone is where a scene begins: nothing is remembered there 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
@@ -84,22 +84,29 @@ def commands(actions: Any, channel: Channel, worlds: int) -> Float32[np.ndarray,
 
 def require_resumable(worlds: VectorEnv) -> None:
     """``WtlError`` if worlds cannot begin where told (``Resumable``)."""
-    inner: Any = worlds.unwrapped
-    apart = isinstance(inner, SyncVectorEnv) and all(env.has_wrapper_attr("state") for env in inner.envs)
-    if not apart and not isinstance(inner, Resumable):
-        raise WtlError(
-            "these worlds cannot begin where told: they have no state() that tells their full state "
-            "(docs/suites.md, 'Beginning in the middle')"
-        )
+    _tellers(worlds)
 
 
 def full_states(worlds: VectorEnv) -> list[Float64[np.ndarray, "_"]]:
     """The full state of every world, now; ``WtlError`` if these worlds do not tell it."""
-    require_resumable(worlds)
-    inner: Any = worlds.unwrapped
-    apart = isinstance(inner, SyncVectorEnv)
-    found = [env.get_wrapper_attr("state")() for env in inner.envs] if apart else inner.state()
+    tellers = _tellers(worlds)
+    apart = isinstance(worlds.unwrapped, SyncVectorEnv)
+    found = [tell() for tell in tellers] if apart else tellers[0]()
     return [np.array(state, np.float64) for state in found]
+
+
+def _tellers(worlds: VectorEnv) -> list[Callable[[], Any]]:
+    """The worlds' method ``state``, or those of each of them where they are apart."""
+    inner: Any = worlds.unwrapped
+    found: list[Any] = [getattr(inner, "state", None)]
+    if isinstance(inner, SyncVectorEnv):
+        found = [env.get_wrapper_attr("state") if env.has_wrapper_attr("state") else None for env in inner.envs]
+    if not all(map(callable, found)):  # many environments keep an attribute of that name
+        raise WtlError(
+            "these worlds cannot begin where told: they have no state() that tells their full state "
+            "(docs/suites.md, 'Beginning in the middle')"
+        )
+    return found
 
 
 def start_states(given: Any, worlds: int) -> list[Float64[np.ndarray, "_"] | None]:
@@ -152,10 +159,8 @@ def begin(
         if len(state) > size:
             remembered[i], told[i] = state[size:], True
             done, ended = remembered[i, :2]
-            if ended or not (0 <= done < horizon and done.is_integer()):
-                raise WtlError(
-                    f"world {i} is to begin where its attempt has ended"
-                    if ended or done >= horizon
-                    else f"the state that world {i} is to begin at says that {done:g} steps are done"
-                )
+            if ended or done >= horizon:
+                raise WtlError(f"world {i} is to begin where its attempt has ended")
+            if done < 0 or not done.is_integer():
+                raise WtlError(f"the state that world {i} is to begin at says that {done:g} steps are done")
     return physics, remembered, told

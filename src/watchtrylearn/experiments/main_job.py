@@ -200,7 +200,7 @@ def _command(experiment: Experiment) -> str:
     return shlex.join(["wtl", "demo", *chosen, *_changes(experiment)])
 
 
-def reproduction(experiment: Experiment) -> str:
+def reproduce_command(experiment: Experiment) -> str:
     """The command that makes this table."""
     return shlex.join(["wtl", "reproduce", experiment.name, *_changes(experiment)])
 

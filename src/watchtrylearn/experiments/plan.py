@@ -15,7 +15,7 @@ from typing import Any
 
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import learner_entry, learner_names
-from watchtrylearn.system.config import from_json, mistakes_of, refuse, require_within
+from watchtrylearn.system.config import from_json, mistakes_of, refuse, require_within, shortened
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.types import Split, WtlError
 
@@ -71,9 +71,11 @@ class Method:
     @staticmethod
     def from_json(value: Mapping[str, Any], where: str) -> Method:
         """The inverse of ``dataclasses.asdict``; the learner's row says which class its ``config`` is of."""
-        entry, mistakes, config = learner_entry(str(value.get("learner", ""))), [], None
+        entry, mistakes, config = learner_entry(str(value.get("learner", ""))), [], value.get("config") or {}
+        if not isinstance(config, Mapping):
+            raise WtlError(f"{where}.config must be a group of options, got {shortened(config)}")
         try:
-            config = from_json(entry.config, value.get("config") or {}, where)
+            config = from_json(entry.config, config, where)
         except WtlError as error:
             mistakes += mistakes_of(error)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from watchtrylearn.data.sampling import Sampling
@@ -179,7 +179,7 @@ def changed(chosen: Experiment, settings: Sequence[str]) -> Experiment:
         try:
             path, value = parsed(setting)
             for place in _places(stored, path, where):
-                assign(stored, place, value, where)
+                assign(stored, place, value, where, ".".join(path))
         except WtlError as error:
             mistakes += mistakes_of(error)
     methods: dict[str, Method] = {}
@@ -232,37 +232,45 @@ def _fixed(learner: str) -> tuple[str, ...]:
 
 def _inside(path: Sequence[str]) -> list[str]:
     """An option of a method: one of its own, else of its learner's config."""
-    if path[:1] in (["learner"], ["config"]):
+    if not path:
+        raise WtlError("a method cannot be set as a whole: name one of its options, such as METHOD.train.steps")
+    if path[0] in ("learner", "config"):
         raise WtlError(f"{path[0]!r} cannot be set: it says what the method is")
     own = {f.name for f in fields(Method)}
-    return list(path) if not path or path[0] in own else ["config", *path]
+    return list(path) if path[0] in own else ["config", *path]
 
 
-def _earlier(stored: Mapping[str, Any], where: str) -> Experiment:
-    """An experiment as it was stored before experiments were plans: one network for five methods."""
-    value = dict(stored)
-    of_each = {
-        name: from_json(TrainConfig, train, f"{where}.train.{name}") for name, train in value.pop("train").items()
-    }
-    methods = watch_try_learn(
-        from_json(NetConfig, value.pop("net"), f"{where}.net"),
-        TrainConfig(),
-        frames=value.pop("frames"),
-        demos=tuple(value.pop("demos")),
-        tries=value.pop("trials_per_demo"),
-        blind_tries=value.pop("blind_trials_per_demo"),
-        elsewhere=value.pop("elsewhere"),
-        warm_start=value.pop("warm_start"),
-    )
-    methods = {name: replace(method, train=of_each.get(name, method.train)) for name, method in methods.items()}
-    return from_json(Experiment, {**value, "methods": methods}, where)
+@dataclass(frozen=True)
+class _Earlier:
+    """What experiments had before they were plans: one network for five methods."""
+
+    net: NetConfig
+    train: Mapping[str, TrainConfig]
+    frames: int
+    demos: tuple[float, ...]
+    trials_per_demo: int
+    blind_trials_per_demo: int
+    elsewhere: float
+    warm_start: bool
 
 
 def read_experiment(stored: Mapping[str, Any], where: str) -> Experiment:
-    """The experiment in a JSON value, ``experiment.json``'s or that of published results."""
+    """The experiment in a JSON value: that of ``experiment.json``, or of published results; those of before are read
+    too."""
     if "methods" in stored:
         return from_json(Experiment, stored, where)
-    try:
-        return _earlier(stored, where)
-    except KeyError as error:
-        raise WtlError(f"{where} lacks methods, and of an experiment of an earlier version it lacks {error}") from error
+    names = {f.name for f in fields(_Earlier)}
+    old = from_json(_Earlier, {name: value for name, value in stored.items() if name in names}, where)
+    methods = watch_try_learn(
+        old.net,
+        TrainConfig(),
+        frames=old.frames,
+        demos=old.demos,
+        tries=old.trials_per_demo,
+        blind_tries=old.blind_trials_per_demo,
+        elsewhere=old.elsewhere,
+        warm_start=old.warm_start,
+    )
+    methods = {name: replace(method, train=old.train.get(name, method.train)) for name, method in methods.items()}
+    rest = {name: value for name, value in stored.items() if name not in names}
+    return from_json(Experiment, {**rest, "methods": methods}, where)

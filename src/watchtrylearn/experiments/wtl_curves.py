@@ -49,7 +49,7 @@ def reproduce(
                 seconds.update(run.seconds())
         yield results.document(
             experiment=experiment.name,
-            command=main_job.reproduction(experiment),
+            command=main_job.reproduce_command(experiment),
             seeds=SEEDS[:count],
             seconds=seconds,
             rows=[row for amount, made in attempts.items() for row in _rows(amount, made, run.suite)],

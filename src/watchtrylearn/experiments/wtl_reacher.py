@@ -63,7 +63,7 @@ def reproduce(
             main_job.say(run, f"{text} ({gap['ci'][0]:.3f} to {gap['ci'][1]:.3f})")
         yield results.document(
             experiment=experiment.name,
-            command=main_job.reproduction(experiment),
+            command=main_job.reproduce_command(experiment),
             seeds=SEEDS[:count],
             seconds=seconds,
             rows=_rows(attempts, run.suite, "return"),

@@ -59,7 +59,7 @@ def _document(
     pairs += [(("watch_try_learn", k), ("trials_only", k)) for k in trials]
     return results.document(
         experiment=experiment.name,
-        command=main_job.reproduction(experiment),
+        command=main_job.reproduce_command(experiment),
         seeds=seeds,
         seconds=seconds,
         rows=[

@@ -36,7 +36,8 @@ class Suite(Protocol):
     ``reset()`` starts every world in its scene, and ``step`` reports, per world,
     ``info["success"]`` (bool: achieved at this step) and optionally ``info["diverged"]`` (bool: physics broke
     down), ``info["terms"]`` (dict of name -> (world,) floats) and, from ``reset``,
-    ``info["initial_state"]`` ((world, state) the full simulator state). Where rewards matter, the worlds also carry
+    ``info["initial_state"]`` ((world, state) the simulator's; worlds that can begin in the middle of an attempt are
+    ``watchtrylearn.worlds.Resumable``). Where rewards matter, the worlds also carry
     ``worst_reward``, the least reward of a step (else 0): what an attempt that breaks down gets for each step left.
     A world that has ended (``terminated | truncated``) is ignored from then on, whatever it does.
     """

@@ -119,14 +119,14 @@ def parsed(assignment: str) -> tuple[list[str], Any]:
         return name.strip().split("."), text
 
 
-def assign(changed: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
-    """Puts ``value`` at ``path``, which must be there, into nested dictionaries."""
+def assign(changed: dict[str, Any], path: Sequence[str], value: Any, where: str, name: str = "") -> None:
+    """Puts ``value`` at ``path``, which must be there, into nested dictionaries; ``name`` is what errors call it."""
     node = changed
     for part in path[:-1]:
         node = _enter(node, part, where)
     if not isinstance(node, dict) or path[-1] not in node:
         known = f"; {suggestion(path[-1], node)}" if isinstance(node, dict) else ""
-        raise WtlError(f"{where} has no option {'.'.join(path)!r}{known}")
+        raise WtlError(f"{where} has no option {name or '.'.join(path)!r}{known}")
     node[path[-1]] = value
 
 

@@ -138,7 +138,7 @@ class GradientDescent:
         loss.backward()
         logged = {**parts, "loss": loss, **self._clip()}
         # one transfer for all the numbers of a step
-        values = dict(zip(logged, torch.stack([v.detach() for v in logged.values()]).tolist(), strict=True))
+        values = dict(zip(logged, torch.stack([v.detach() for v in logged.values()]).cpu().tolist(), strict=True))
         sound = math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])
         if sound:
             self.optimizer.step()
