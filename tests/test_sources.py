@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from image_episodes import SPEC as IMAGE_SPEC
+from image_episodes import episode as image_episode
+from image_episodes import mark
 from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
@@ -278,6 +281,17 @@ def test_impossible_sources_are_refused(make: Callable[[], object], sentence: st
         make()
 
 
+@pytest.mark.parametrize(
+    ("gathered", "sentence"),
+    [({"rounds": "three"}, "expected int, got str"), ({"rounds": -1}, ">= 0"), ({"rounds": 10**12}, "to train again")],
+)
+def test_a_checkpoint_that_says_nonsense_of_its_rounds_is_refused(
+    gathered: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WtlError, match=sentence):
+        replay().begin(actor_critic(), tmp_path, 0, gathered)
+
+
 def test_rounds_without_a_sound_episode_are_said(tmp_path: Path) -> None:
     def broken(learner: object, seed: int, number: int) -> list[Episode]:
         return [dataclasses.replace(e, diverged=True, success=False) for e in collect(4, actor_critic(), seed, number)]
@@ -343,6 +357,17 @@ def test_each_epoch_deals_every_episode_of_the_round_once(tmp_path: Path) -> Non
         starts = torch.cat([part.observation[STATE][:, 0, :2] for part in parts])
         wanted = torch.from_numpy(np.stack([start(seed) for seed in range(6)]).astype(np.float32))
         assert sorted(map(tuple, starts.tolist())) == sorted(map(tuple, wanted.tolist()))
+
+
+def test_on_policy_batches_have_the_images_of_every_step_and_after_the_last(tmp_path: Path) -> None:
+    made = [image_episode(number, steps, kind="trial") for number, steps in enumerate((6, 2, 4))]
+    given = OnPolicySource(lambda learner, seed, number: made, IMAGE_SPEC, epochs=1, minibatches=1)
+    given.begin(policy_gradient(), tmp_path, 0, {})
+    batch = given.batch(0)
+    for length, camera in zip(batch.length.tolist(), batch.images["camera"], strict=True):
+        number = {6: 0, 2: 1, 4: 2}[length]
+        wanted = mark(number, np.minimum(np.arange(7), length))
+        np.testing.assert_array_equal(camera[:, 0, 0, 0], wanted)
 
 
 def test_the_first_minibatch_of_every_round_is_on_policy(calm: Callable[[str], Path]) -> None:
