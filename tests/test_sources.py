@@ -22,14 +22,20 @@ from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
 from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
+from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments.fitting import fit_method
+from watchtrylearn.experiments.plan import Method
+from watchtrylearn.learners import LearnerEntry
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
+from watchtrylearn.training.material import Material
 from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.training.sources import OnPolicySource, ReplaySource, Source
 from watchtrylearn.types import STATE, Context, Episode, WtlError
@@ -410,6 +416,28 @@ def _seal(checkpoint: Path) -> None:
     for name in manifest["sha256"]:
         manifest["sha256"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+# -------------------------------------------------------------------------------------------------- in a plan
+
+
+def test_a_plan_trains_a_learner_from_its_own_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of the table, and ``source``: it needs no demonstrations."""
+    row = LearnerEntry("actor_critic", ActorCritic, ActorCriticConfig, "actor-critic", "from its own attempts")
+    monkeypatch.setattr(learners, "LEARNERS", (*learners.LEARNERS, row))
+    method = Method("actor_critic", ActorCriticConfig(), dataclasses.replace(SHORT, checkpoint_every=60.0))
+    material = Material(
+        spec=SUITE.spec,
+        memory=EpisodeMemory(SUITE.spec),
+        tasks=[TASK],
+        attempts=lambda policy, tasks, seeds, **options: rollout(policy, SUITE.worlds(tasks, seeds), **options),
+        batch_size=32,
+        seed=3,
+    )
+    summary = fit_method(method, material, tmp_path, {}, Display(quiet=True))
+    assert summary.steps == SHORT.steps
+    assert len(rounds(tmp_path)) == 3
+    assert isinstance(learners.load(tmp_path), ActorCritic)
 
 
 # -------------------------------------------------------------------------------------------------- devices
