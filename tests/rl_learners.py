@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from watchtrylearn.data.indices import TransitionIndex
+from watchtrylearn.training.material import Material
+from watchtrylearn.training.sources import ReplaySource
 from watchtrylearn.training.update import Group, TargetCopy
-from watchtrylearn.types import STATE, Context, EpisodeBatch, Observation, Spec, Transitions
+from watchtrylearn.types import STATE, Context, Episode, EpisodeBatch, Observation, Spec, Transitions
 
 
 def mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
@@ -87,6 +91,18 @@ class ActorCritic(nn.Module):
         self.critic.requires_grad_(True)
         critic = (error**2).mean()
         return critic - gained, {"critic": critic, "value": gained}
+
+    def source(self, material: Material) -> ReplaySource:
+        """What a plan trains it on: its own attempts at the training tasks, without demonstrations."""
+
+        def collect(learner: ActorCritic, seed: int, number: int) -> list[Episode]:
+            tasks = list(material.tasks) * 8
+            scenes = range(number * len(tasks), (number + 1) * len(tasks))
+            policy = learner.explore([Context()] * len(tasks))
+            return material.attempts(policy, tasks, scenes, run_seed=seed, attempt=number)
+
+        index = partial(TransitionIndex, steps=3, gamma=0.8)
+        return ReplaySource(collect, material.spec, index, material.batch_size, every=10, capacity=4000)
 
     def _values(self, critics: nn.ModuleList, state: Tensor, action: Tensor) -> Tensor:
         inputs = torch.cat([state, action], -1)

@@ -1,5 +1,6 @@
 """What cameras saw, and what was seen last, come back exactly; a file that is not what it says harms nobody."""
 
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from PIL import Image
 
 from data_episodes import SEEN, SPEC, channel, make_episode, same
 from watchtrylearn import cli
-from watchtrylearn.data import bounds, images, layout, parts, soundness
+from watchtrylearn.data import bounds, images, layout, parquet
 from watchtrylearn.data.layout import DATA_PATH, EPISODES_PATH, FINAL_PATH, Checksums, numbered
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.data.verify import inspect, rebuild_index, verify
@@ -47,9 +48,9 @@ def fill(path: Path, spec: Spec = SEEN, count: int = 6) -> list[Episode]:
     return episodes
 
 
-def png(image: np.ndarray, mode: str | None = None) -> bytes:
+def png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image, mode).save(buffer, "png")
+    Image.fromarray(image).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -70,7 +71,7 @@ def rewrite(path: Path, change: Callable[[list[dict]], None], template: str = DA
 # ---------------------------------------------------------------------------------------------- round trip
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=0, max_size=2),
     known=st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=4),
@@ -455,14 +456,10 @@ def test_a_full_disk_at_each_file_of_an_append(path: Path, monkeypatch: pytest.M
 
 
 def test_images_too_large_for_one_file_are_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from watchtrylearn.data import parquet
-
     monkeypatch.setattr(parquet, "FILE_LIMIT", 500)
     with pytest.raises(WtlError, match=r"bytes of images, more than 500 in one batch; store fewer episodes at once"):
         fill(path)
     assert not list(path.glob("data/*/*"))
-    assert parts.FILE_LIMIT > 500
-    assert soundness.problems(make_episode(0, spec=SEEN), layout.Header("", SEEN)) == []
 
 
 # ------------------------------------------------------------------------------------- what others have added
@@ -527,8 +524,6 @@ def test_what_version_0_1_wrote_reads_with_the_digest_it_had(path: Path) -> None
     assert [list(each) for each in sums] == [["data", "episodes"]] * 2
     content = [header, [[n, sums[n]["data"], sums[n]["episodes"]] for n in (0, 1)]]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    import hashlib
-
     assert store.digest() == hashlib.sha256(text.encode()).hexdigest()
     columns = pq.read_schema(path / numbered(DATA_PATH, 0)).names
     assert columns == [

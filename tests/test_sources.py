@@ -15,18 +15,27 @@ import numpy as np
 import pytest
 import torch
 
+from image_episodes import SPEC as IMAGE_SPEC
+from image_episodes import episode as image_episode
+from image_episodes import mark
 from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
 from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
+from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
+from watchtrylearn.data.memory import EpisodeMemory
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments.fitting import fit_method
+from watchtrylearn.experiments.plan import Method
+from watchtrylearn.learners import LearnerEntry
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
+from watchtrylearn.training.material import Material
 from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.training.sources import OnPolicySource, ReplaySource, Source
 from watchtrylearn.types import STATE, Context, Episode, WtlError
@@ -278,6 +287,17 @@ def test_impossible_sources_are_refused(make: Callable[[], object], sentence: st
         make()
 
 
+@pytest.mark.parametrize(
+    ("gathered", "sentence"),
+    [({"rounds": "three"}, "expected int, got str"), ({"rounds": -1}, ">= 0"), ({"rounds": 10**12}, "to train again")],
+)
+def test_a_checkpoint_that_says_nonsense_of_its_rounds_is_refused(
+    gathered: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WtlError, match=sentence):
+        replay().begin(actor_critic(), tmp_path, 0, gathered)
+
+
 def test_rounds_without_a_sound_episode_are_said(tmp_path: Path) -> None:
     def broken(learner: object, seed: int, number: int) -> list[Episode]:
         return [dataclasses.replace(e, diverged=True, success=False) for e in collect(4, actor_critic(), seed, number)]
@@ -345,6 +365,17 @@ def test_each_epoch_deals_every_episode_of_the_round_once(tmp_path: Path) -> Non
         assert sorted(map(tuple, starts.tolist())) == sorted(map(tuple, wanted.tolist()))
 
 
+def test_on_policy_batches_have_the_images_of_every_step_and_after_the_last(tmp_path: Path) -> None:
+    made = [image_episode(number, steps, kind="trial") for number, steps in enumerate((6, 2, 4))]
+    given = OnPolicySource(lambda learner, seed, number: made, IMAGE_SPEC, epochs=1, minibatches=1)
+    given.begin(policy_gradient(), tmp_path, 0, {})
+    batch = given.batch(0)
+    for length, camera in zip(batch.length.tolist(), batch.images["camera"], strict=True):
+        number = {6: 0, 2: 1, 4: 2}[length]
+        wanted = mark(number, np.minimum(np.arange(7), length))
+        np.testing.assert_array_equal(camera[:, 0, 0, 0], wanted)
+
+
 def test_the_first_minibatch_of_every_round_is_on_policy(calm: Callable[[str], Path]) -> None:
     ratio = {row["step"]: row["ratio"] for row in read_metrics(calm("on-policy"))}
     assert [ratio[step] for step in (1, 9, 17)] == pytest.approx([1.0] * 3, abs=1e-6)
@@ -385,6 +416,28 @@ def _seal(checkpoint: Path) -> None:
     for name in manifest["sha256"]:
         manifest["sha256"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+# -------------------------------------------------------------------------------------------------- in a plan
+
+
+def test_a_plan_trains_a_learner_from_its_own_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of the table, and ``source``: it needs no demonstrations."""
+    row = LearnerEntry("actor_critic", ActorCritic, ActorCriticConfig, "actor-critic", "from its own attempts")
+    monkeypatch.setattr(learners, "LEARNERS", (*learners.LEARNERS, row))
+    method = Method("actor_critic", ActorCriticConfig(), dataclasses.replace(SHORT, checkpoint_every=60.0))
+    material = Material(
+        spec=SUITE.spec,
+        memory=EpisodeMemory(SUITE.spec),
+        tasks=[TASK],
+        attempts=lambda policy, tasks, seeds, **options: rollout(policy, SUITE.worlds(tasks, seeds), **options),
+        batch_size=32,
+        seed=3,
+    )
+    summary = fit_method(method, material, tmp_path, {}, Display(quiet=True))
+    assert summary.steps == SHORT.steps
+    assert len(rounds(tmp_path)) == 3
+    assert isinstance(learners.load(tmp_path), ActorCritic)
 
 
 # -------------------------------------------------------------------------------------------------- devices

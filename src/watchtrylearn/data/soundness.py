@@ -115,8 +115,10 @@ def _type_problems(episode: Episode) -> Iterator[str]:
 def _as_stored(episode: Episode, spec: Spec) -> Episode:
     """With numbers of 32 bits, as they are on the disk: what fits before rounding may not fit after it. Images stay."""
 
+    cameras = spec.images
+
     def rounded(channels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: values if name in spec.images else float32(values) for name, values in channels.items()}
+        return {name: values if name in cameras else float32(values) for name, values in channels.items()}
 
     return replace(
         episode,

@@ -13,15 +13,16 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.ops.random import generator
-from watchtrylearn.system.files import sync_directory
-from watchtrylearn.types import Episode, Learner, Spec, WtlError
+from watchtrylearn.system.files import parse_typed, sync_directory
+from watchtrylearn.types import Episode, Learner, Spec, WtlError, canonical_json
 
 FOLDER = "gathered"
 Collect = Callable[[Learner, int, int], Sequence[Episode]]  # (learner, seed, number of the round) -> episodes
@@ -105,6 +106,14 @@ class Datasets:
             raise WtlError(f"cannot rename {old}: {error.strerror or error}") from error
 
 
+@dataclass(frozen=True)
+class _Noted:
+    """What a checkpoint says of the rounds."""
+
+    rounds: Annotated[int, Meta(ge=0)] = 0
+    sha256: str = ""
+
+
 class Rounds:
     """The rounds of a training: ``collect(learner, seed, number)`` makes one before step 0, ``every``, 2 ``every``, ...
 
@@ -121,13 +130,14 @@ class Rounds:
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         """As they were when they said ``gathered``; later ones are dropped."""
         self.learner, self.seed, self.stored = learner, seed, Datasets(directory, self.spec)
-        self.count = gathered.get("rounds", 0)
+        noted = parse_typed(canonical_json(gathered), _Noted, f"what the checkpoint of {directory} says was gathered")
+        self.count = noted.rounds
         self.stored.drop([number for number in self.stored.numbers() if number >= self.count])
         try:
-            fits = self.gathered() == gathered
+            found = self.gathered()
         except WtlError as error:
             raise WtlError(f"{error}; remove {directory} to train again") from error
-        if not fits:
+        if found != gathered:
             raise WtlError(
                 f"{self.stored.path} does not hold what the checkpoint of {directory} was trained on; "
                 "remove that folder to train again"

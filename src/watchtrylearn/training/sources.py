@@ -140,8 +140,8 @@ class OnPolicySource:
     """Batches of what the learner has just done: every round is gone through ``epochs`` times, then dropped.
 
     A batch is an ``EpisodeBatch``: in each epoch the round's episodes are dealt, in a new order, to ``minibatches`` of
-    them. A loss that compares with the policy that gathered them keeps that as a copy (``update.TargetCopy``) with
-    ``every = epochs * minibatches``.
+    them. It has the images of every step, and those after the last. A loss that compares with the policy that gathered
+    them keeps that as a copy (``update.TargetCopy``) with ``every = epochs * minibatches``.
 
     Attributes:
         collect: (learner, seed, number of the round) -> new episodes, with their actions as intended.
@@ -168,7 +168,9 @@ class OnPolicySource:
         epoch, part = divmod(step % self.rounds.every, self.minibatches)
         number = step // self.rounds.every
         order = generator("train", self.rounds.seed, number, epoch).permutation(len(self.round))
-        return self.round.take(order[part :: self.minibatches])
+        rows = order[part :: self.minibatches]
+        steps = np.minimum(np.arange(self.spec.horizon + 1), self.round.lengths(rows)[:, None])
+        return self.round.take(rows, frames=steps if self.spec.images else None)
 
     def _take(self, episodes: Sequence[Episode]) -> None:
         if len(episodes) < self.minibatches:
