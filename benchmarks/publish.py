@@ -166,7 +166,7 @@ all such tasks, since scenes of one task resemble each other and the tasks met a
 inside each task and not resampled: how far seeds differ shows in their own rates (`of_seeds` in the files).
 
 Rates and differences have Wilson's score interval for as many attempts as the spread of the tasks is worth, returns and
-ratios Student's (`reporting/statistics.py` has sources). In simulated evaluations of 10, 16, 40 tasks 95 % intervals
+ratios Student's (sources: `reporting/statistics.py`). In simulated evaluations of 10, 16, 40 tasks 95 % intervals
 hold the truth in 94.2 % of the cases or more, in every population tried (`python benchmarks/interval_coverage.py`). The
 exception is a kind of task that was not met: if one task in ten is 50 points off and all others are alike, 16 tasks
 miss that kind in one of five evaluations, and then the interval of a difference holds the truth in 85 % of all.

@@ -77,7 +77,7 @@ class Method:
         try:
             config = from_json(entry.config, config, where)
         except WtlError as error:
-            mistakes += mistakes_of(error)
+            config, mistakes = None, mistakes_of(error)
         try:
             made = from_json(Method, {**value, "config": config}, where)
         except WtlError as error:
