@@ -297,6 +297,24 @@ def test_attempts_go_on_in_a_dataset_of_version_0_1(path: Path) -> None:
     assert same(found[1], replace(cut, action=cut.executed, executed=None))
 
 
+def test_commands_beyond_their_bounds_are_stored_as_they_were_cut_where_there_is_one_action(path: Path) -> None:
+    """What ``rollout`` makes of a policy that goes beyond its bounds, of a demonstrator's too. Nothing else is cut."""
+    low, high = (np.array(bound, np.float32) for bound in (SPEC.action.low, SPEC.action.high))
+    meant = make_episode(2).action * 100
+    executed = np.clip(meant, low, high)
+    assert (executed != meant).any()
+    far = replace(make_episode(2), action=meant, executed=executed)
+    disturbed = replace(far, executed=np.clip(executed + np.float32(1e-3), low, high))
+    store = EpisodeStore.create(path, SPEC)
+    assert store.append([far, replace(far, kind="demo", success=True)]) == [0, 1]
+    for found in EpisodeStore.open(path).read():
+        np.testing.assert_array_equal(found.action, executed)
+        assert found.executed is None
+    for wrong in (disturbed, replace(far, executed=executed * np.nan)):
+        with pytest.raises(Refused):
+            store.append([wrong])
+
+
 def test_of_intended_and_executed_actions_one_is_within_the_bounds(path: Path) -> None:
     inside = make_episode(2, executed=True)
     outside = inside.action * 100

@@ -1,5 +1,7 @@
 """What a memory hands out is what was put in: the right frames of the right episodes, and no others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,31 @@ def test_gather_and_collate_show_the_same_images() -> None:
         assert torch.equal(one.image_frames, two.image_frames)
         for camera in SPEC.images:
             assert torch.equal(one.images[camera], two.images[camera])
+
+
+@pytest.mark.parametrize("where", ["observation", "final"])
+def test_images_that_are_not_uint8_are_refused_and_not_cut_to_0(where: str) -> None:
+    """0.7 of white would be black."""
+    sound = episode(0, 4)
+    wrong = {name: seen.astype(np.float32) / 255 for name, seen in getattr(sound, where).items()}
+    told = rf"episode 1: {where}\.camera: float32 instead of uint8 \(0 to 255\)$"
+    with pytest.raises(WtlError, match=told):
+        EpisodeMemory(SPEC, [sound, replace(sound, **{where: wrong})])
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda seen: seen / 255, "float64 instead of uint8"),
+    (lambda seen: seen[:, 1:], "shape"),
+    (lambda seen: None, "missing"),
+])  # fmt: skip
+def test_images_of_a_trial_are_checked_as_those_of_a_demonstration(change, told: str) -> None:
+    trial = episode(0, 4, "trial")
+    seen = {**trial.observation, "wrist": change(trial.observation["wrist"])}
+    wrong = replace(trial, observation={name: values for name, values in seen.items() if values is not None})
+    with pytest.raises(WtlError, match=rf"the trial at .* in context 1 is refused: observation\.wrist: {told}"):
+        collate([Context(trials=[trial]), Context(trials=[trial, wrong])], SPEC)
+    with pytest.raises(WtlError, match=rf"the demonstration of .* in context 0 is refused: observation\.wrist: {told}"):
+        collate([Context(demos=[replace(wrong, kind="demo")])], SPEC)
 
 
 def test_the_frame_after_the_last_action_is_final_or_the_last_one_again() -> None:

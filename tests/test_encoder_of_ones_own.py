@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from watchtrylearn.learners.plan_policy import PlanPolicy
 from watchtrylearn.nn.blocks import mean_present
 from watchtrylearn.nn.encoders import Belief, Encoder
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.nn.target_net import NetConfig, TargetNet
+from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
 from watchtrylearn.nn.views import View
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
@@ -76,3 +77,18 @@ def test_an_encoder_that_looks_at_cameras_is_trained_and_acts() -> None:
     policy = PlanPolicy(net, [Context(demos=[demo]) for demo in demos[:3]])
     episodes = rollout(policy, SUITE.worlds(tasks[:3], [9, 9, 9]))
     assert [len(e) > 0 and not e.diverged for e in episodes] == [True] * 3
+
+
+def test_a_network_that_looks_at_numbers_alone_needs_no_pictures() -> None:
+    """Neither of what it was shown nor of what there is to see: it is given none, and asks for none."""
+    tasks = SUITE.tasks("train")[:3]
+    demos = SUITE.demonstrations(tasks, [0, 1, 2])
+    unseen = [replace(d, observation={STATE: d.observation[STATE]}, final={STATE: d.final[STATE]}) for d in demos]
+    net = TargetNet(CONFIG, SPEC, make_encoder(CONFIG, SPEC))
+    worlds = SUITE.worlds(tasks, [9, 9, 9])
+    policies = [PlanPolicy(net, [Context([d], [d]) for d in shown]) for shown in (demos, unseen)]
+    assert [policy.context.demos.images for policy in policies] == [{}, {}]
+    one, two = (rollout(policy, worlds) for policy in policies)
+    assert all((a.action == b.action).all() for a, b in zip(one, two, strict=True))
+    policies[0].reset([generator(i) for i in range(3)])
+    assert policies[0].act({STATE: np.zeros((3, 2), np.float32)}).shape == (3, SPEC.action.size)

@@ -64,8 +64,13 @@ def collate(contexts: Sequence[Context], spec: Spec, image_frames: int = IMAGE_F
     Of every episode there are the images of ``image_frames`` steps, spread evenly, first and last included.
 
     Raises ``WtlError`` for a demonstration with a number that is not finite or outside the spec's bounds, naming
-    context, field and step."""
+    context, field and step, and for a trial whose images are missing, of another size or not uint8."""
     for number, context in enumerate(contexts):
+        for trial in context.trials:
+            for name, camera in spec.images.items():
+                found = camera.problems(f"observation.{name}", trial.observation.get(name), len(trial))
+                if found:
+                    raise WtlError(f"the trial at {trial.task.name} in context {number} is refused: {found[0]}")
         for demo in context.demos:
             found = demo.problems(spec)
             if found:

@@ -179,6 +179,12 @@ class EpisodeMemory:
             if name not in self._elsewhere and shape != (steps, *channel.shape):
                 found = "is missing" if shape is None else f"has shape {shape}, not {(steps, *channel.shape)}"
                 raise WtlError(f"episode {number}: observation.{name} {found}")
+        for name, camera in self.spec.images.items() if not self._elsewhere else ():
+            last = episode.final.get(name)  # numbers may come with more bits; images of another type have another scale
+            found = camera.problems(f"observation.{name}", episode.observation[name], steps)
+            found += [] if last is None else camera.problems(f"final.{name}", last[None], 1)
+            if found:
+                raise WtlError(f"episode {number}: {found[0]}")
 
     def _write(self, begin: int, episode: Episode) -> None:
         places = np.arange(begin, begin + len(episode) + 1) % self._room

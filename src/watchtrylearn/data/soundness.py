@@ -68,6 +68,18 @@ def problems(episode: Episode, header: Header) -> list[str]:
     return found
 
 
+def as_cut(episode: Episode, header: Header) -> Episode:
+    """The episode as a dataset without executed actions can have it: where what reached the robot is what was intended,
+    cut to its bounds, that is its action. Anything else that was executed is not what was meant, and stays apart."""
+    if header.executed or episode.executed is None or any(_type_problems(episode)):
+        return episode
+    bounds, action, executed = header.spec.action, float32(episode.action), float32(episode.executed)
+    if action.shape != executed.shape or action.shape[1:] != bounds.shape:
+        return episode
+    cut = np.clip(action, float32(np.array(bounds.low)), float32(np.array(bounds.high)))
+    return replace(episode, action=executed, executed=None) if np.array_equal(cut, executed) else episode
+
+
 def _label_problems(episode: Episode) -> Iterator[str]:
     """Labels of another type than declared: silently converted, they would say something else."""
     if episode.kind not in get_args(Kind):

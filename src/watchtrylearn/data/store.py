@@ -30,7 +30,7 @@ from watchtrylearn.data.layout import (
 )
 from watchtrylearn.data.parts import part_of, read_part
 from watchtrylearn.data.records import Record, episode_of, read_records, records_of
-from watchtrylearn.data.soundness import Refused, problems
+from watchtrylearn.data.soundness import Refused, as_cut, problems
 from watchtrylearn.system.files import (
     contained,
     directory_lock,
@@ -79,7 +79,8 @@ class EpisodeStore:
     @staticmethod
     def create(path: str | Path, spec: Spec, suite: str = "", executed: bool = False) -> EpisodeStore:
         """A new, empty dataset. ``executed``: its episodes may record, beside the intended actions, those that reached
-        the robot."""
+        the robot. Without, actions that were only cut to their bounds are stored as they were cut, and disturbed ones
+        are refused."""
         store = EpisodeStore(Path(path), Header(suite, spec, executed), [], [])
         with directory_lock(path, PATIENCE):
             if EpisodeStore.exists(path):
@@ -235,6 +236,7 @@ class EpisodeStore:
         field and step of each. Waits for another process that is appending, unless the caller has ``locked`` the
         dataset. Batches of a few hundred are fastest.
         """
+        episodes = [as_cut(episode, self.header) for episode in episodes]
         found = [problems(episode, self.header) for episode in episodes]
         sound = [episode for episode, wrong in zip(episodes, found, strict=True) if not wrong]
         new: list[Record] = []

@@ -112,7 +112,6 @@ def train(run: OwnRun, name: str) -> None:
             "says which column tells trials from demonstrations"
         )
     size = 4 * len(episodes) * spec.horizon * (1 + spec.action.size + sum(c.size for c in spec.numbers.values()))
-    size += sum(len(e) + 1 for e in episodes) * sum(c.size for c in spec.images.values())
     if size > PADDED_LIMIT:
         raise WtlError(
             f"{len(episodes)} episodes of up to {spec.horizon} steps take {size / 1e9:.1f} GB of memory side by side, "

@@ -19,7 +19,8 @@ class PlanPolicy:
 
     With ``stochastic`` the target and the mixture component are sampled (diverse trials), else the most likely
     ones are taken. Every world draws from its own generator. ``told`` (world,) names the targets instead, which
-    leaves execution alone to be tested. It computes where the network's parameters are.
+    leaves execution alone to be tested. It computes where the network's parameters are. Images are looked at only
+    where the network's encoder does, and need not be there otherwise.
     """
 
     def __init__(
@@ -30,7 +31,8 @@ class PlanPolicy:
         told: Sequence[int] | None = None,
     ) -> None:
         self.net, self.stochastic, self.device = net, stochastic, net.device
-        self.context = collate(require_contexts(contexts), net.spec).to(self.device)
+        self.channels = net.looked_at.observation
+        self.context = collate(require_contexts(contexts), net.looked_at).to(self.device)
         self.worlds = len(contexts)
         self.told = None if told is None else torch.tensor(told, device=self.device)
         if told is not None and len(told) != self.worlds:
@@ -47,7 +49,7 @@ class PlanPolicy:
         execute, bounds = self.net.config.execute, self.net.spec.action
         seen = {
             name: torch.as_tensor(np.asarray(observation[name], channel.dtype), device=self.device)
-            for name, channel in self.net.spec.observation.items()
+            for name, channel in self.channels.items()
         }
         if self.belief is None:
             self.belief = self.net.infer(self.context, seen)

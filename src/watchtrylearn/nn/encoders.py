@@ -42,7 +42,8 @@ class Belief:
 class Encoder(Protocol):
     """From a context and the scene at the start of an episode to a belief about the task; a torch module.
 
-    ``name`` is what ``NetConfig.embedding`` calls it; ``view`` is what the action head sees, given the belief.
+    ``name`` is what ``NetConfig.embedding`` calls it; ``view`` is what the action head sees, given the belief. An encoder
+    that says ``cameras = False`` is given numbers alone, neither it nor its view any image; others are given all.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ObjectEncoder(nn.Module):
     """
 
     name = "object"
+    cameras = False
 
     def __init__(self, spec: Spec, code: int, width: int, layers: int, frames: int) -> None:
         super().__init__()
@@ -162,6 +164,7 @@ class FlatEncoder(nn.Module):
     """
 
     name = "flat"
+    cameras = False
     STEPS = 40  # the authors' episode_length
     KERNEL = 10
 
@@ -201,6 +204,7 @@ class LastFrameEncoder(nn.Module):
     """The contextual policy's embedding (MIL, section 5.1): nothing but the last observation of the demonstration."""
 
     name = "last_frame"
+    cameras = False
 
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()
@@ -224,6 +228,7 @@ class TransitionEncoder(nn.Module):
     """
 
     name = "transitions"
+    cameras = False
 
     def __init__(self, spec: Spec, code: int) -> None:
         super().__init__()

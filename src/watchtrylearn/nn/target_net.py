@@ -11,7 +11,7 @@ their losses together from ``infer``, ``target_of`` and ``action_nll``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -123,6 +123,13 @@ class TargetNet(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.log_std.device
+
+    @property
+    def looked_at(self) -> Spec:
+        """The channels that there is anybody to look at: without the cameras, if the encoder has no use for them."""
+        if getattr(self.encoder, "cameras", True):
+            return self.spec
+        return replace(self.spec, observation=self.spec.numbers)
 
     def infer(self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]]) -> Belief:
         """What to do in this scene (observation at the start of the episode), given the context."""
