@@ -238,6 +238,26 @@ def test_an_older_checkpoint_still_finds_the_rounds_it_needs(
 
 
 @both
+def test_the_same_learner_and_source_go_on_after_an_interruption(kind: str, tmp_path: Path) -> None:
+    """As in a notebook: what they kept of the first session is not there twice."""
+    make, source = SMALL[kind]
+    learner, given, asked = make(), source(**{"capacity": 1000} if kind == "replay" else {}), 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked in (3, 5)
+
+    plan = dataclasses.replace(SHORT, steps=10)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(tmp_path / "wild", learner, given, plan, should_stop=stop)
+    train(tmp_path / "wild", learner, given, plan)
+    train(tmp_path / "calm", make(), given, plan)
+    assert outcome(tmp_path / "wild") == outcome(tmp_path / "calm")
+
+
+@both
 def test_only_as_many_rounds_stay_on_the_disk_as_are_needed(kind: str, calm: Callable[[str], Path]) -> None:
     """A replay's memory of 60 frames is 4 rounds of 2 x 9 frames; and one more for the older checkpoint."""
     assert (

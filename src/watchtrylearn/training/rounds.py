@@ -131,7 +131,7 @@ class Rounds:
         """As they were when they said ``gathered``; later ones are dropped."""
         self.learner, self.seed, self.stored = learner, seed, Datasets(directory, self.spec)
         noted = parse_typed(canonical_json(gathered), _Noted, f"what the checkpoint of {directory} says was gathered")
-        self.count = noted.rounds
+        self.count, self._measures = noted.rounds, {}
         self.stored.drop([number for number in self.stored.numbers() if number >= self.count])
         try:
             found = self.gathered()

@@ -103,8 +103,7 @@ class ReplaySource:
     ) -> None:
         self.index, self.batch_size, self.every, self.capacity = index, batch_size, every, capacity
         require_within("replay: ", self, batch_size=(1, MOST), every=(1, MOST), capacity=(1, MOST))
-        self.rounds = Rounds(collect, spec, every, capacity)
-        self.memory = EpisodeMemory(spec, capacity=capacity)
+        self.spec, self.rounds = spec, Rounds(collect, spec, every, capacity)
 
     def settings(self) -> dict[str, Any]:
         sizes = {"batch_size": self.batch_size, "every": self.every, "capacity": self.capacity}
@@ -112,6 +111,7 @@ class ReplaySource:
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.rounds.begin(learner, directory, seed, gathered)
+        self.memory = EpisodeMemory(self.spec, capacity=self.capacity)
         for number in self.rounds.needed(self.rounds.count):
             self._remember(self.rounds.read(number))
 
@@ -151,13 +151,13 @@ class OnPolicySource:
         self.spec, self.epochs, self.minibatches = spec, epochs, minibatches
         require_within("on-policy: ", self, epochs=(1, MOST), minibatches=(1, MOST))
         self.rounds = Rounds(collect, spec, epochs * minibatches, needed_frames=1)
-        self.round = EpisodeMemory(spec)
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "on-policy", "epochs": self.epochs, "minibatches": self.minibatches}
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.rounds.begin(learner, directory, seed, gathered)
+        self.round = EpisodeMemory(self.spec)
         if self.rounds.count:
             self._take(self.rounds.read(self.rounds.count - 1))
 
