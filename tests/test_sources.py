@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import LearnerEntry
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.system.progress import Display
+from watchtrylearn.system.progress import Advance, Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
@@ -238,6 +240,35 @@ def test_an_older_checkpoint_still_finds_the_rounds_it_needs(
 
 
 @both
+def test_ctrl_c_while_gathering_is_obeyed_when_the_round_is_stored(
+    kind: str, tmp_path: Path, calm: Callable[[str], Path]
+) -> None:
+    """After the one step that it was gathered for; nothing of the round is lost."""
+    make, source = SMALL[kind]
+    given = source()
+    plain, gathered = given.rounds.collect, []
+
+    def counted(learner: object, seed: int, number: int) -> list[Episode]:
+        gathered.append(number)
+        return plain(learner, seed, number)
+
+    def interrupted(learner: object, seed: int, number: int) -> list[Episode]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(learner, seed, number)
+
+    given.rounds.collect = interrupted
+    plan = dataclasses.replace(SHORT, checkpoint_every=1e6)
+    assert wait(fork(lambda: train(tmp_path, make(), given, plan))) == 130
+    assert newest(tmp_path) == given.rounds.every + 1
+    assert len(rounds(tmp_path)) == 2
+    given.rounds.collect = counted
+    train(tmp_path, make(), given, SHORT)
+    assert gathered == list(range(2, SHORT.steps // given.rounds.every))
+    assert outcome(tmp_path) == outcome(calm(kind))
+
+
+@both
 def test_the_same_learner_and_source_go_on_after_an_interruption(kind: str, tmp_path: Path) -> None:
     """As in a notebook: what they kept of the first session is not there twice."""
     make, source = SMALL[kind]
@@ -365,6 +396,28 @@ def test_the_log_says_how_the_gathered_attempts_went(tmp_path: Path, calm: Calla
     assert row["gathered/success"] == np.mean([episode.success for episode in episodes])
     assert (row["gathered/steps"], row["gathered/diverged"]) == (8, 0)
     assert "gathered/return" not in read_metrics(calm("on-policy"))[17]
+
+
+@both
+def test_whoever_waits_is_told_that_episodes_are_gathered(kind: str, tmp_path: Path) -> None:
+    make, source = SMALL[kind]
+    given, said = source(), []
+    plain = given.rounds.collect
+
+    def collect(learner: object, seed: int, number: int) -> list[Episode]:
+        said.append("collect")
+        return plain(learner, seed, number)
+
+    class Told(Display):
+        @contextmanager
+        def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+            yield lambda count=1, note="": said.append("step" if count else note)
+
+    given.rounds.collect = collect
+    fit(make(), given, dataclasses.replace(SHORT, steps=given.rounds.every + 1), tmp_path, {}, Told())
+    steps = ["step"] * given.rounds.every
+    assert said[:-1] == ["gathering episodes", "collect", *steps, said[len(steps) + 2], "collect"]
+    assert re.fullmatch(r"gathering episodes  loss [-\d.e]+", said[len(steps) + 2])
 
 
 def test_a_finished_training_needs_nothing_of_what_was_gathered(tmp_path: Path, calm: Callable[[str], Path]) -> None:

@@ -156,6 +156,10 @@ class Rounds:
             frames += self.stored.frames(first)
         return list(range(first, count))
 
+    def due(self, step: int) -> bool:
+        """Whether a round is made before ``step``."""
+        return step % self.every == 0
+
     def gather(self, step: int) -> list[Episode] | None:
         """The episodes of the round that is due before ``step``, None if none is: it is on the disk then."""
         number = step // self.every

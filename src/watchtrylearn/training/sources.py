@@ -27,7 +27,10 @@ Sample = Callable[[np.random.Generator], Any]
 
 @runtime_checkable
 class Source(Protocol):
-    """Gives a training its batches. The loop calls ``begin`` once, and then ``batch(k)`` for one step after another."""
+    """Gives a training its batches. The loop calls ``begin`` once, and then ``batch(k)`` for one step after another.
+
+    An object may be used again after that: ``begin`` forgets all that was before.
+    """
 
     def settings(self) -> dict[str, Any]:
         """What the batches depend on beside the data, as JSON: a training is not continued with another."""
@@ -40,6 +43,9 @@ class Source(Protocol):
 
     def batch(self, step: int) -> Any:
         """The batch of step 0, 1, ...: whatever the learner's loss takes; it has ``.to(device)``."""
+
+    def gathers(self, step: int) -> bool:
+        """Whether new episodes are gathered before ``step``, which takes its time; at step 0, if there ever are any."""
 
     def gathered(self) -> dict[str, Any]:
         """What has been gathered so far, as JSON for a checkpoint; it is on the disk. {} if nothing ever is."""
@@ -67,6 +73,9 @@ class FixedSource:
     def batch(self, step: int) -> Any:
         return self.sample(generator("train", self.seed, step))
 
+    def gathers(self, step: int) -> bool:
+        return False
+
     def gathered(self) -> dict[str, Any]:
         return {}
 
@@ -75,6 +84,14 @@ class FixedSource:
 
     def saved(self, oldest: int) -> None:
         pass
+
+
+def require_source(source: object) -> None:
+    """Raises ``WtlError`` where something else is given, such as the function that draws a batch."""
+    if not isinstance(source, Source):
+        raise WtlError(
+            f"a training takes its batches from a source, such as FixedSource(sample), not from {source!r:.80}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- gathering
@@ -86,7 +103,7 @@ class ReplaySource:
     Attributes:
         collect: (learner, seed, number of the round) -> new episodes; a few lines around ``rollout``. It takes its
             randomness from these numbers alone. The first round has what training begins with.
-        index: makes the index of a memory's table: an object with ``sample(rng, batch)``, such as ``Transitions``.
+        index: makes the index of a memory's table: an object with ``sample(rng, batch)``, such as ``TransitionIndex``.
         batch_size: examples in a batch.
         every: steps between rounds.
         capacity: frames in the memory (an episode has one more than steps); the oldest episodes leave it first.
@@ -125,6 +142,9 @@ class ReplaySource:
         if episodes:
             self.memory.append(episodes)
             self.examples = self.index(self.memory.table)
+
+    def gathers(self, step: int) -> bool:
+        return self.rounds.due(step)
 
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
@@ -178,6 +198,9 @@ class OnPolicySource:
                 f"a round gathered {len(episodes)} sound episodes, too few for {self.minibatches} minibatches"
             )
         self.round = EpisodeMemory(self.spec, episodes)
+
+    def gathers(self, step: int) -> bool:
+        return self.rounds.due(step)
 
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
