@@ -27,6 +27,7 @@ from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, 
 from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments.fitting import fit_method
 from watchtrylearn.experiments.plan import Method
@@ -317,11 +318,40 @@ def test_a_round_that_is_missing_or_another_is_said(kind: str, tmp_path: Path, c
         run(kind, there)
 
 
+def named(table: EpisodeTable, size: int = 1) -> PairIndex:
+    """An index that a function makes."""
+    return PairIndex(table, Sampling(frames=size))
+
+
+def with_index(index: Callable[[EpisodeTable], object]) -> ReplaySource:
+    return ReplaySource(collect, SUITE.spec, index, batch_size=8, every=4, capacity=100)
+
+
+def test_all_options_of_an_index_are_settings() -> None:
+    """Its defaults too, so that a default which changes is noticed; those that are dataclasses field by field."""
+
+    assert with_index(TransitionIndex).settings()["index"] == {"name": "TransitionIndex", "steps": 1, "gamma": 0.99}
+    assert with_index(partial(named, size=3)).settings()["index"] == {"name": "named", "size": 3}
+    pairs = with_index(partial(PairIndex, sampling=Sampling(frames=4))).settings()["index"]
+    assert pairs == {"name": "PairIndex", "sampling": {"demos": [0, 1], "trials": [1], "frames": 4, "elsewhere": 0.0}}
+
+
 def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) -> None:
     shutil.copytree(calm("replay"), tmp_path, dirs_exist_ok=True)
     with pytest.raises(WtlError, match=r"source.capacity is 60, not 61"):
         train(tmp_path, actor_critic(), replay(count=2, every=4, capacity=61), SHORT)
-    with pytest.raises(WtlError, match=r"source.kind is .replay., not .on-policy."):
+    for index, sentence in (
+        (partial(TransitionIndex, steps=3, gamma=0.9), r"source.index.gamma is 0.8, not 0.9; choose"),
+        (TransitionIndex, r"source.index.gamma is 0.8, not 0.99; source.index.steps is 3, not 1"),
+        (
+            partial(named, size=2),
+            r"source.index.name is .TransitionIndex., not .named.; source.index.size is .*, not 2",
+        ),
+    ):
+        other = ReplaySource(collect, SUITE.spec, index, batch_size=128, every=4, capacity=60)
+        with pytest.raises(WtlError, match=sentence):
+            train(tmp_path, actor_critic(), other, SHORT)
+    with pytest.raises(WtlError, match=r"source.capacity is 60, not null; source.epochs is null, not 4"):
         train(tmp_path, actor_critic(), on_policy(), SHORT)
 
 
@@ -330,6 +360,10 @@ def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) 
     [
         (lambda: replay(every=0), "replay: every must be between 1"),
         (lambda: replay(capacity=0), "replay: capacity must be between 1"),
+        (lambda: with_index(lambda table: named(table)), "replay: index must be a class or a function with a name"),
+        (lambda: with_index(partial(TransitionIndex, stride=2)), "index: TransitionIndex .*'stride'"),
+        (lambda: with_index(PairIndex), "index: PairIndex of a table and the options given: .*'sampling'"),
+        (lambda: with_index(partial(named, size=np.ones(2))), "index: named of a table and the options given: "),
         (lambda: OnPolicySource(collect, SUITE.spec, epochs=0), "on-policy: epochs must be between 1"),
     ],
 )

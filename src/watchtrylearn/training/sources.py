@@ -6,7 +6,11 @@ of the weights, the seed and the round's number. So a training that was killed a
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -103,7 +107,9 @@ class ReplaySource:
     Attributes:
         collect: (learner, seed, number of the round) -> new episodes; a few lines around ``rollout``. It takes its
             randomness from these numbers alone. The first round has what training begins with.
-        index: makes the index of a memory's table: an object with ``sample(rng, batch)``, such as ``TransitionIndex``.
+        index: makes the index of a memory's table, an object with ``sample(rng, batch)``: a class such as
+            ``TransitionIndex``, or a function, with its options by ``functools.partial``. Its name and all its options
+            are settings of the training, so a lambda, which has neither, is refused.
         batch_size: examples in a batch.
         every: steps between rounds.
         capacity: frames in the memory (an episode has one more than steps); the oldest episodes leave it first.
@@ -120,11 +126,12 @@ class ReplaySource:
     ) -> None:
         self.index, self.batch_size, self.every, self.capacity = index, batch_size, every, capacity
         require_within("replay: ", self, batch_size=(1, MOST), every=(1, MOST), capacity=(1, MOST))
+        self.described = _described(index)
         self.spec, self.rounds = spec, Rounds(collect, spec, every, capacity)
 
     def settings(self) -> dict[str, Any]:
         sizes = {"batch_size": self.batch_size, "every": self.every, "capacity": self.capacity}
-        return {"kind": "replay", **sizes}
+        return {"kind": "replay", **sizes, "index": self.described}
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.rounds.begin(learner, directory, seed, gathered)
@@ -154,6 +161,22 @@ class ReplaySource:
 
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)
+
+
+def _described(index: Callable[..., Any]) -> dict[str, Any]:
+    """The name of what makes an index of a table, and its options, those left at their defaults too, as JSON."""
+    table = object()
+    made = index if isinstance(index, partial) else partial(index)
+    name = getattr(made.func, "__name__", "<lambda>")
+    if name == "<lambda>":
+        raise WtlError("replay: index must be a class or a function with a name: partial(TransitionIndex, steps=3)")
+    try:
+        bound = inspect.signature(made.func).bind(*made.args, table, **made.keywords)
+        bound.apply_defaults()
+        options = {option: value for option, value in bound.arguments.items() if value is not table}
+        return {"name": name, **json.loads(json.dumps(options, default=dataclasses.asdict))}
+    except TypeError as error:
+        raise WtlError(f"replay: index: {name} of a table and the options given: {error}") from error
 
 
 class OnPolicySource:
