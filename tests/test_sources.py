@@ -23,7 +23,7 @@ from image_episodes import mark
 from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
-from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
+from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig, value_targets
 from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
@@ -41,7 +41,7 @@ from watchtrylearn.training.fit import fit
 from watchtrylearn.training.material import Material
 from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.training.sources import OnPolicySource, ReplaySource, Source
-from watchtrylearn.types import STATE, Context, Episode, WtlError
+from watchtrylearn.types import STATE, Channel, Context, Episode, EpisodeBatch, Spec, WtlError
 
 SUITE = Points(horizon=8)
 TASK = SUITE.tasks("train")[0]
@@ -481,6 +481,73 @@ def test_on_policy_batches_have_the_images_of_every_step_and_after_the_last(tmp_
         number = {6: 0, 2: 1, 4: 2}[length]
         wanted = mark(number, np.minimum(np.arange(7), length))
         np.testing.assert_array_equal(camera[:, 0, 0, 0], wanted)
+
+
+LINE = Spec(
+    fps=10,
+    horizon=4,
+    observation={STATE: Channel(("x",), (-50.0,), (50.0,))},
+    action=Channel(("u",), (-1.0,), (1.0,)),
+)
+
+
+def steady(number: int, steps: int, terminated: bool) -> Episode:
+    """x rises by 1 in a step, from ``number``; the reward is 1. After the last step x is ``number + steps``."""
+    x = (number + np.arange(steps + 1, dtype=np.float32))[:, None]
+    nothing, ones = np.zeros((steps, 1), np.float32), np.ones(steps, np.float32)
+    seen, last = {STATE: x[:-1]}, {STATE: x[-1]}
+    return Episode(TASK, "trial", number, seen, nothing, ones, False, terminated=terminated, final=last)
+
+
+def test_the_value_of_an_episode_that_was_cut_off_goes_on_from_its_last_observation(tmp_path: Path) -> None:
+    """Also where it is shorter than the horizon; one that terminated has no future. The value is said to be 10 x."""
+    made = [steady(3, 4, False), steady(3, 2, False), steady(3, 2, True)]
+    given = OnPolicySource(lambda learner, seed, number: made, LINE)
+    given.begin(policy_gradient(), tmp_path, 0, {})
+    batch = given.batch(0)
+    targets = value_targets(batch, 10 * batch.final[STATE].squeeze(-1), gamma=0.5)
+    found = {
+        (length, over): row[:length].tolist()
+        for length, over, row in zip(batch.length.tolist(), batch.terminated.tolist(), targets, strict=True)
+    }
+    assert found == {
+        (4, False): [1.875 + 70 / 16, 1.75 + 70 / 8, 1.5 + 70 / 4, 1 + 70 / 2],
+        (2, False): [1.5 + 50 / 4, 1 + 50 / 2],
+        (2, True): [1.5, 1.0],
+    }
+    assert batch[:1].to("meta").final[STATE].device.type == "meta"
+
+
+class Value(torch.nn.Module):
+    """The value of a state, learned from episodes that are cut off after four steps: two numbers, V = a + b x."""
+
+    name, spec = "value", LINE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = ActorCriticConfig()
+        self.value = torch.nn.Linear(1, 1)
+
+    def prepare(self, episodes: EpisodeBatch) -> None: ...
+
+    def adapt(self, contexts: Sequence[Context]) -> None: ...
+
+    def loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with torch.no_grad():
+            targets = value_targets(batch, self.value(batch.final[STATE]).squeeze(-1), gamma=0.9)
+        error = self.value(batch.observation[STATE]).squeeze(-1) - targets
+        return (error**2)[batch.mask].mean(), {}
+
+
+def test_a_value_learned_on_policy_is_that_of_the_task_without_an_end(tmp_path: Path) -> None:
+    """A reward of 1 for ever is worth 1 / (1 - 0.9) = 10, wherever one is. Cut off, it would be 3.4 at most."""
+    learner = Value()
+    source = OnPolicySource(lambda model, seed, number: [steady(-2, 4, False)], LINE, epochs=400)
+    plan = dataclasses.replace(PLAN, steps=400, learning_rate=0.3, average=0.0)
+    train(tmp_path, learner, source, plan)
+    with torch.no_grad():
+        found = learner.value(torch.tensor([[-2.0], [0.0], [2.0]])).squeeze(-1).tolist()
+    assert found == pytest.approx([10.0] * 3, abs=0.1)
 
 
 def test_the_first_minibatch_of_every_round_is_on_policy(calm: Callable[[str], Path]) -> None:
