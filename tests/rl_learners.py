@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from watchtrylearn.data.indices import TransitionIndex
@@ -118,6 +119,18 @@ class ActorCritic(nn.Module):
         return Acting(self._act, 2 * self.config.noise * self.size, self.size)
 
 
+def value_targets(
+    batch: EpisodeBatch, after: Float[Tensor, "*batch"], gamma: float = 1.0
+) -> Float[Tensor, "*batch time"]:
+    """The discounted rewards from every step on and, where the episode was cut off, the value ``after`` its last."""
+    following = torch.where(batch.terminated, 0.0, after)
+    found = []
+    for step in reversed(range(batch.reward.shape[-1])):
+        following = torch.where(step < batch.length, batch.reward[..., step] + gamma * following, following)
+        found.append(following)
+    return torch.stack(found[::-1], -1)
+
+
 @dataclass(frozen=True)
 class PolicyGradientConfig:
     width: int = 32
@@ -153,7 +166,7 @@ class PolicyGradient(nn.Module):
 
     def loss(self, batch: EpisodeBatch) -> tuple[Tensor, dict[str, Tensor]]:
         state, mask = batch.observation[STATE], batch.mask
-        returns = batch.reward.flip(-1).cumsum(-1).flip(-1)
+        returns = value_targets(batch, torch.zeros_like(batch.success))  # of a task that ends, and shows the time left
         value = self.baseline(state).squeeze(-1)
         advantage = (returns - value).detach()
         advantage = (advantage - advantage[mask].mean()) / (advantage[mask].std() + 1e-6)

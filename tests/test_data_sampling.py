@@ -1,7 +1,6 @@
 """Every sampled example is legal, every legal one is reachable, and tasks are drawn uniformly."""
 
-import time
-from collections.abc import Callable
+import sys
 
 import numpy as np
 import pytest
@@ -125,17 +124,25 @@ def test_impossible_and_wrong_options_are_refused() -> None:
             Sampling(**wrong)  # type: ignore[arg-type]
 
 
-def test_sampling_is_fast() -> None:
-    task = np.repeat(np.arange(500), 16)
-    scene = np.tile(np.arange(8).repeat(2), 500)
-    is_demo = np.tile([True, False], 4000)
-    index = PairIndex(EpisodeTable(task, scene, np.full(8000, 50), is_demo, ~is_demo), Sampling(trials=(1, 1, 1, 1)))
-    rng = generator("fast")
-    best = min(_seconds(lambda: index.sample(rng, 64)) for _ in range(20))
-    assert best < 2e-3  # about 0.2 ms on an idle core
+def test_the_calls_that_drawing_costs_do_not_grow_with_the_batch() -> None:
+    """Nor with the number of episodes: all examples are drawn at once, by arithmetic on arrays."""
 
+    def calls(tasks: int, batch: int) -> int:
+        task, scene = np.repeat(np.arange(tasks), 16), np.tile(np.arange(8).repeat(2), tasks)
+        is_demo = np.tile([True, False], 8 * tasks)
+        table = EpisodeTable(task, scene, np.full(16 * tasks, 50), is_demo, ~is_demo)
+        index, rng, found = PairIndex(table, Sampling(trials=(1, 1, 1, 1))), generator("fast"), 0
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal found
+            found += event in ("call", "c_call")
+
+        index.sample(rng, batch)  # whoever checks types has seen all of them
+        sys.setprofile(count)
+        try:
+            index.sample(rng, batch)
+        finally:
+            sys.setprofile(None)
+        return found
+
+    assert 0 < calls(3, 2) == calls(3, 5000) == calls(500, 64)

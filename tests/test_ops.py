@@ -5,8 +5,9 @@ import math
 import numpy as np
 import torch
 
-from watchtrylearn.nn.blocks import spread_frames, take_frames
+from watchtrylearn.nn.blocks import take_frames
 from watchtrylearn.nn.views import _target_first
+from watchtrylearn.ops.frames import spread_frames
 from watchtrylearn.ops.interaction import acted_on, nearest_approach
 from watchtrylearn.ops.mixture import chunk_log_likelihood, pick_component
 from watchtrylearn.ops.random import generator

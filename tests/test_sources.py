@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,24 +23,25 @@ from image_episodes import mark
 from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
 from processes import fork, wait
-from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig
+from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig, value_targets
 from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.experiments.fitting import fit_method
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import LearnerEntry
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.system.progress import Display
+from watchtrylearn.system.progress import Advance, Display
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
 from watchtrylearn.training.material import Material
 from watchtrylearn.training.metrics import read_metrics
 from watchtrylearn.training.sources import OnPolicySource, ReplaySource, Source
-from watchtrylearn.types import STATE, Context, Episode, WtlError
+from watchtrylearn.types import STATE, Channel, Context, Episode, EpisodeBatch, Spec, WtlError
 
 SUITE = Points(horizon=8)
 TASK = SUITE.tasks("train")[0]
@@ -238,6 +241,55 @@ def test_an_older_checkpoint_still_finds_the_rounds_it_needs(
 
 
 @both
+def test_ctrl_c_while_gathering_is_obeyed_when_the_round_is_stored(
+    kind: str, tmp_path: Path, calm: Callable[[str], Path]
+) -> None:
+    """After the one step that it was gathered for; nothing of the round is lost."""
+    make, source = SMALL[kind]
+    given = source()
+    plain, gathered = given.rounds.collect, []
+
+    def counted(learner: object, seed: int, number: int) -> list[Episode]:
+        gathered.append(number)
+        return plain(learner, seed, number)
+
+    def interrupted(learner: object, seed: int, number: int) -> list[Episode]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(learner, seed, number)
+
+    given.rounds.collect = interrupted
+    plan = dataclasses.replace(SHORT, checkpoint_every=1e6)
+    assert wait(fork(lambda: train(tmp_path, make(), given, plan))) == 130
+    assert newest(tmp_path) == given.rounds.every + 1
+    assert len(rounds(tmp_path)) == 2
+    given.rounds.collect = counted
+    train(tmp_path, make(), given, SHORT)
+    assert gathered == list(range(2, SHORT.steps // given.rounds.every))
+    assert outcome(tmp_path) == outcome(calm(kind))
+
+
+@both
+def test_the_same_learner_and_source_go_on_after_an_interruption(kind: str, tmp_path: Path) -> None:
+    """As in a notebook: what they kept of the first session is not there twice."""
+    make, source = SMALL[kind]
+    learner, given, asked = make(), source(**{"capacity": 1000} if kind == "replay" else {}), 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked in (3, 5)
+
+    plan = dataclasses.replace(SHORT, steps=10)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(tmp_path / "wild", learner, given, plan, should_stop=stop)
+    train(tmp_path / "wild", learner, given, plan)
+    train(tmp_path / "calm", make(), given, plan)
+    assert outcome(tmp_path / "wild") == outcome(tmp_path / "calm")
+
+
+@both
 def test_only_as_many_rounds_stay_on_the_disk_as_are_needed(kind: str, calm: Callable[[str], Path]) -> None:
     """A replay's memory of 60 frames is 4 rounds of 2 x 9 frames; and one more for the older checkpoint."""
     assert (
@@ -266,11 +318,40 @@ def test_a_round_that_is_missing_or_another_is_said(kind: str, tmp_path: Path, c
         run(kind, there)
 
 
+def named(table: EpisodeTable, size: int = 1) -> PairIndex:
+    """An index that a function makes."""
+    return PairIndex(table, Sampling(frames=size))
+
+
+def with_index(index: Callable[[EpisodeTable], object]) -> ReplaySource:
+    return ReplaySource(collect, SUITE.spec, index, batch_size=8, every=4, capacity=100)
+
+
+def test_all_options_of_an_index_are_settings() -> None:
+    """Its defaults too, so that a default which changes is noticed; those that are dataclasses field by field."""
+
+    assert with_index(TransitionIndex).settings()["index"] == {"name": "TransitionIndex", "steps": 1, "gamma": 0.99}
+    assert with_index(partial(named, size=3)).settings()["index"] == {"name": "named", "size": 3}
+    pairs = with_index(partial(PairIndex, sampling=Sampling(frames=4))).settings()["index"]
+    assert pairs == {"name": "PairIndex", "sampling": {"demos": [0, 1], "trials": [1], "frames": 4, "elsewhere": 0.0}}
+
+
 def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) -> None:
     shutil.copytree(calm("replay"), tmp_path, dirs_exist_ok=True)
     with pytest.raises(WtlError, match=r"source.capacity is 60, not 61"):
         train(tmp_path, actor_critic(), replay(count=2, every=4, capacity=61), SHORT)
-    with pytest.raises(WtlError, match=r"source.kind is .replay., not .on-policy."):
+    for index, sentence in (
+        (partial(TransitionIndex, steps=3, gamma=0.9), r"source.index.gamma is 0.8, not 0.9; choose"),
+        (TransitionIndex, r"source.index.gamma is 0.8, not 0.99; source.index.steps is 3, not 1"),
+        (
+            partial(named, size=2),
+            r"source.index.name is .TransitionIndex., not .named.; source.index.size is .*, not 2",
+        ),
+    ):
+        other = ReplaySource(collect, SUITE.spec, index, batch_size=128, every=4, capacity=60)
+        with pytest.raises(WtlError, match=sentence):
+            train(tmp_path, actor_critic(), other, SHORT)
+    with pytest.raises(WtlError, match=r"source.capacity is 60, not null; source.epochs is null, not 4"):
         train(tmp_path, actor_critic(), on_policy(), SHORT)
 
 
@@ -279,6 +360,10 @@ def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) 
     [
         (lambda: replay(every=0), "replay: every must be between 1"),
         (lambda: replay(capacity=0), "replay: capacity must be between 1"),
+        (lambda: with_index(lambda table: named(table)), "replay: index must be a class or a function with a name"),
+        (lambda: with_index(partial(TransitionIndex, stride=2)), "index: TransitionIndex .*'stride'"),
+        (lambda: with_index(PairIndex), "index: PairIndex of a table and the options given: .*'sampling'"),
+        (lambda: with_index(partial(named, size=np.ones(2))), "index: named of a table and the options given: "),
         (lambda: OnPolicySource(collect, SUITE.spec, epochs=0), "on-policy: epochs must be between 1"),
     ],
 )
@@ -347,6 +432,28 @@ def test_the_log_says_how_the_gathered_attempts_went(tmp_path: Path, calm: Calla
     assert "gathered/return" not in read_metrics(calm("on-policy"))[17]
 
 
+@both
+def test_whoever_waits_is_told_that_episodes_are_gathered(kind: str, tmp_path: Path) -> None:
+    make, source = SMALL[kind]
+    given, said = source(), []
+    plain = given.rounds.collect
+
+    def collect(learner: object, seed: int, number: int) -> list[Episode]:
+        said.append("collect")
+        return plain(learner, seed, number)
+
+    class Told(Display):
+        @contextmanager
+        def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+            yield lambda count=1, note="": said.append("step" if count else note)
+
+    given.rounds.collect = collect
+    fit(make(), given, dataclasses.replace(SHORT, steps=given.rounds.every + 1), tmp_path, {}, Told())
+    steps = ["step"] * given.rounds.every
+    assert said[:-1] == ["gathering episodes", "collect", *steps, said[len(steps) + 2], "collect"]
+    assert re.fullmatch(r"gathering episodes  loss [-\d.e]+", said[len(steps) + 2])
+
+
 def test_a_finished_training_needs_nothing_of_what_was_gathered(tmp_path: Path, calm: Callable[[str], Path]) -> None:
     there = shutil.copytree(calm("replay"), tmp_path / "run")
     shutil.rmtree(there / "gathered")
@@ -374,6 +481,73 @@ def test_on_policy_batches_have_the_images_of_every_step_and_after_the_last(tmp_
         number = {6: 0, 2: 1, 4: 2}[length]
         wanted = mark(number, np.minimum(np.arange(7), length))
         np.testing.assert_array_equal(camera[:, 0, 0, 0], wanted)
+
+
+LINE = Spec(
+    fps=10,
+    horizon=4,
+    observation={STATE: Channel(("x",), (-50.0,), (50.0,))},
+    action=Channel(("u",), (-1.0,), (1.0,)),
+)
+
+
+def steady(number: int, steps: int, terminated: bool) -> Episode:
+    """x rises by 1 in a step, from ``number``; the reward is 1. After the last step x is ``number + steps``."""
+    x = (number + np.arange(steps + 1, dtype=np.float32))[:, None]
+    nothing, ones = np.zeros((steps, 1), np.float32), np.ones(steps, np.float32)
+    seen, last = {STATE: x[:-1]}, {STATE: x[-1]}
+    return Episode(TASK, "trial", number, seen, nothing, ones, False, terminated=terminated, final=last)
+
+
+def test_the_value_of_an_episode_that_was_cut_off_goes_on_from_its_last_observation(tmp_path: Path) -> None:
+    """Also where it is shorter than the horizon; one that terminated has no future. The value is said to be 10 x."""
+    made = [steady(3, 4, False), steady(3, 2, False), steady(3, 2, True)]
+    given = OnPolicySource(lambda learner, seed, number: made, LINE)
+    given.begin(policy_gradient(), tmp_path, 0, {})
+    batch = given.batch(0)
+    targets = value_targets(batch, 10 * batch.final[STATE].squeeze(-1), gamma=0.5)
+    found = {
+        (length, over): row[:length].tolist()
+        for length, over, row in zip(batch.length.tolist(), batch.terminated.tolist(), targets, strict=True)
+    }
+    assert found == {
+        (4, False): [1.875 + 70 / 16, 1.75 + 70 / 8, 1.5 + 70 / 4, 1 + 70 / 2],
+        (2, False): [1.5 + 50 / 4, 1 + 50 / 2],
+        (2, True): [1.5, 1.0],
+    }
+    assert batch[:1].to("meta").final[STATE].device.type == "meta"
+
+
+class Value(torch.nn.Module):
+    """The value of a state, learned from episodes that are cut off after four steps: two numbers, V = a + b x."""
+
+    name, spec = "value", LINE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = ActorCriticConfig()
+        self.value = torch.nn.Linear(1, 1)
+
+    def prepare(self, episodes: EpisodeBatch) -> None: ...
+
+    def adapt(self, contexts: Sequence[Context]) -> None: ...
+
+    def loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with torch.no_grad():
+            targets = value_targets(batch, self.value(batch.final[STATE]).squeeze(-1), gamma=0.9)
+        error = self.value(batch.observation[STATE]).squeeze(-1) - targets
+        return (error**2)[batch.mask].mean(), {}
+
+
+def test_a_value_learned_on_policy_is_that_of_the_task_without_an_end(tmp_path: Path) -> None:
+    """A reward of 1 for ever is worth 1 / (1 - 0.9) = 10, wherever one is. Cut off, it would be 3.4 at most."""
+    learner = Value()
+    source = OnPolicySource(lambda model, seed, number: [steady(-2, 4, False)], LINE, epochs=400)
+    plan = dataclasses.replace(PLAN, steps=400, learning_rate=0.3, average=0.0)
+    train(tmp_path, learner, source, plan)
+    with torch.no_grad():
+        found = learner.value(torch.tensor([[-2.0], [0.0], [2.0]])).squeeze(-1).tolist()
+    assert found == pytest.approx([10.0] * 3, abs=0.1)
 
 
 def test_the_first_minibatch_of_every_round_is_on_policy(calm: Callable[[str], Path]) -> None:

@@ -367,6 +367,22 @@ def test_a_training_that_went_wrong_says_so(tmp_path: Path, caplog: pytest.LogCa
     assert "went wrong" not in caplog.text
 
 
+def test_a_dataset_with_settings_is_still_a_dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Losses on the same data can be compared, whatever else its source says."""
+
+    class Rising(FixedSource):
+        def settings(self) -> dict[str, int]:
+            return {"version": 2}
+
+        def batch(self, step: int) -> Batch:
+            batch = super().batch(step)
+            batch.query.reward.fill_(1e4 * step)
+            return batch
+
+    fit(Line(LineConfig()), Rising(sample), config(), tmp_path, {}, Display(quiet=True))
+    assert "this training went wrong" in caplog.text
+
+
 def test_a_finished_run_without_its_log_has_an_unknown_loss(tmp_path: Path) -> None:
     train(tmp_path, config())
     (tmp_path / "metrics.jsonl").unlink()

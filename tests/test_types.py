@@ -33,6 +33,10 @@ REFUSED = [
     ("learner.explore([demo])", "a learner adapts to contexts, not to <demo of 'reference-test-000' in scene 3"),
     ("dataclasses.replace(demo, success='no')", "an episode's success is True or False, not 'no'"),
     ("dataclasses.replace(demo, terminated=1)", "an episode's terminated is True or False, not 1"),
+    (
+        "wtl.fit(learner, print, wtl.TrainConfig(), 'nowhere', {})",
+        "a training takes its batches from a source, such as FixedSource(sample), not from <built-in function print>",
+    ),
     ("dataclasses.replace(demo, kind='try')", "an episode is of kind 'demo' or 'trial', not 'try'"),
 ]
 

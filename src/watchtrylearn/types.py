@@ -205,6 +205,9 @@ class EpisodeBatch:
         images: the cameras, as uint8, at ``image_frames`` only, which are a time axis of their own; empty where nobody
             asked for images.
         image_frames: of which step each image is; ``length`` means after the last action. None without images.
+        final: the channels of numbers after the last action (of a slice, after its last), from which the value of an
+            episode that was cut off goes on: ``Episode.final``, or where nobody noted it the last observation again.
+            Empty in batches that were not taken from a memory.
     """
 
     observation: Mapping[str, Float[torch.Tensor, "*batch time _"]]
@@ -215,6 +218,7 @@ class EpisodeBatch:
     terminated: Bool[torch.Tensor, "*batch"]
     images: Mapping[str, UInt8[torch.Tensor, "*batch frame _ _ 3"]] = field(default_factory=dict)
     image_frames: Int[torch.Tensor, "*batch frame"] | None = None
+    final: Mapping[str, Float[torch.Tensor, "*batch _"]] = field(default_factory=dict)
 
     @property
     def mask(self) -> Bool[torch.Tensor, "*batch time"]:
@@ -232,6 +236,7 @@ class EpisodeBatch:
             change(self.terminated),
             {name: change(value) for name, value in self.images.items()},
             None if self.image_frames is None else change(self.image_frames),
+            {name: change(value) for name, value in self.final.items()},
         )
 
     def __getitem__(self, index: Any) -> EpisodeBatch:

@@ -248,6 +248,7 @@ class EpisodeMemory:
         step = np.arange(self.spec.horizon)
         places = self._places(rows, begin[..., None] + step, step < length[..., None])
         found = self._take(places, [*numbers, ACTION, REWARD])
+        final = self._take(self._places(rows, (begin + length)[..., None], (rows >= 0)[..., None]), numbers)
         return EpisodeBatch(
             observation={name: found[name] for name in numbers},
             action=found[ACTION],
@@ -257,6 +258,7 @@ class EpisodeMemory:
             terminated=torch.from_numpy(self.terminated(rows)),
             images={} if shown is None else self.frames(rows, begin[..., None] + shown, cameras),
             image_frames=None if shown is None else torch.from_numpy(shown),
+            final={name: value.squeeze(-2) for name, value in final.items()},
         )
 
     def numbers(self) -> EpisodeBatch:

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from watchtrylearn.ops.frames import spread_frames as spread_frames
 from watchtrylearn.types import EpisodeBatch
 
 

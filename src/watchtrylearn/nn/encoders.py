@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
-from watchtrylearn.nn.blocks import mean_present, mlp, signed_success, spread_frames, take_frames
+from watchtrylearn.nn.blocks import mean_present, mlp, signed_success, take_frames
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.nn.views import TargetView, View, WholeView, last_observation, whole
+from watchtrylearn.ops.frames import spread_frames
 from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec, WtlError
 

@@ -46,7 +46,10 @@ class PipedConsole(Console):
 
 @runtime_checkable
 class Advance(Protocol):
-    """``advance(count, note)``: ``count`` more are done; ``note`` is a short text, say the loss."""
+    """``advance(count, note)``: ``count`` more are done; ``note`` is a short text, say the loss.
+
+    ``advance(0, note)`` says what takes long now: on a bar it is shown at once.
+    """
 
     def __call__(self, count: int = 1, note: str = "") -> None: ...
 
@@ -115,7 +118,7 @@ class Display:
         def advance(count: int = 1, note: str = "") -> None:
             nonlocal pending, shown_at
             pending += count
-            if pending >= total or time.monotonic() - shown_at > _REFRESH:
+            if not count or pending >= total or time.monotonic() - shown_at > _REFRESH:
                 shown_at = time.monotonic()
                 self._bars.update(bar, completed=pending, note=note)
 
@@ -167,7 +170,7 @@ class Relayed(Display):
         def advance(count: int = 1, note: str = "") -> None:
             nonlocal pending, told_at, left
             pending, left = pending + count, left - count
-            if left <= 0 or time.monotonic() - told_at > _REFRESH:
+            if not count or left <= 0 or time.monotonic() - told_at > _REFRESH:
                 told_at = time.monotonic()
                 self._write(event="advance", activity=number, count=pending, note=note)
                 pending = 0

@@ -30,7 +30,7 @@ from watchtrylearn.training import checkpoint
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.metrics import MetricLog, read_metrics
 from watchtrylearn.training.rounds import seed_torch
-from watchtrylearn.training.sources import Source
+from watchtrylearn.training.sources import Source, require_source
 from watchtrylearn.training.state import BAD_STEPS, TrainingState
 from watchtrylearn.training.update import GradientDescent, MakeUpdate
 from watchtrylearn.types import Learner, WtlError
@@ -75,9 +75,11 @@ def fit(
 
     Raises ``WtlError`` if the directory holds a run with other settings or data, naming each, or if ``BAD_STEPS``
     steps in a row had no finite gradient or the weights in the end are not finite (the last checkpoint stays, nothing
-    is exported); ``Interrupted`` after Ctrl-C, SIGTERM or ``should_stop() == True``, with the state saved. A loss that
-    ends above where it began is exported with a warning.
+    is exported); ``Interrupted`` after Ctrl-C, SIGTERM or ``should_stop() == True``, with the state saved: after the
+    step at hand, and where episodes are being gathered for it, once they are stored. A loss that ends above where it
+    began is exported with a warning.
     """
+    require_source(source)
     directory = Path(directory)
     with ExitStack() as stack:
         stack.enter_context(directory_lock(directory))
@@ -101,9 +103,9 @@ def fit(
 
 def _last_loss(directory: Path, state: TrainingState) -> float:
     """The loss in the last row of the log, NaN if it is not known; a warning if training on a dataset only made it
-    worse. (On what a learner gathers meanwhile, losses cannot be compared; such a source has settings.)"""
+    worse. (On what a learner gathers meanwhile, losses cannot be compared.)"""
     losses = [row.get("loss", math.nan) for row in read_metrics(directory)]
-    if losses and losses[-1] > losses[0] and not state.source.settings():
+    if losses and losses[-1] > losses[0] and not state.source.gathers(0):
         logger.warning(
             "%s: the loss ended at %.4g, above the %.4g where it began: this training went wrong, and what it exported "
             "is worth little; a lower train.learning_rate may help",
@@ -124,6 +126,8 @@ def _train(
     now = saved_at = time.monotonic()
     note = ""
     while state.step < config.steps:
+        if state.source.gathers(state.step):
+            advance(0, f"gathering episodes  {note}".rstrip())
         seed_torch("torch", config.seed, state.step)
         state.advance(state.source.batch(state.step).to(device))
         if state.bad_in_a_row == BAD_STEPS:

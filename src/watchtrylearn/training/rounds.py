@@ -131,7 +131,7 @@ class Rounds:
         """As they were when they said ``gathered``; later ones are dropped."""
         self.learner, self.seed, self.stored = learner, seed, Datasets(directory, self.spec)
         noted = parse_typed(canonical_json(gathered), _Noted, f"what the checkpoint of {directory} says was gathered")
-        self.count = noted.rounds
+        self.count, self._measures = noted.rounds, {}
         self.stored.drop([number for number in self.stored.numbers() if number >= self.count])
         try:
             found = self.gathered()
@@ -155,6 +155,10 @@ class Rounds:
             first -= 1
             frames += self.stored.frames(first)
         return list(range(first, count))
+
+    def due(self, step: int) -> bool:
+        """Whether a round is made before ``step``."""
+        return step % self.every == 0
 
     def gather(self, step: int) -> list[Episode] | None:
         """The episodes of the round that is due before ``step``, None if none is: it is on the disk then."""

@@ -6,7 +6,11 @@ of the weights, the seed and the round's number. So a training that was killed a
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,7 +31,10 @@ Sample = Callable[[np.random.Generator], Any]
 
 @runtime_checkable
 class Source(Protocol):
-    """Gives a training its batches. The loop calls ``begin`` once, and then ``batch(k)`` for one step after another."""
+    """Gives a training its batches. The loop calls ``begin`` once, and then ``batch(k)`` for one step after another.
+
+    An object may be used again after that: ``begin`` forgets all that was before.
+    """
 
     def settings(self) -> dict[str, Any]:
         """What the batches depend on beside the data, as JSON: a training is not continued with another."""
@@ -40,6 +47,9 @@ class Source(Protocol):
 
     def batch(self, step: int) -> Any:
         """The batch of step 0, 1, ...: whatever the learner's loss takes; it has ``.to(device)``."""
+
+    def gathers(self, step: int) -> bool:
+        """Whether new episodes are gathered before ``step``, which takes its time; at step 0, if there ever are any."""
 
     def gathered(self) -> dict[str, Any]:
         """What has been gathered so far, as JSON for a checkpoint; it is on the disk. {} if nothing ever is."""
@@ -67,6 +77,9 @@ class FixedSource:
     def batch(self, step: int) -> Any:
         return self.sample(generator("train", self.seed, step))
 
+    def gathers(self, step: int) -> bool:
+        return False
+
     def gathered(self) -> dict[str, Any]:
         return {}
 
@@ -75,6 +88,14 @@ class FixedSource:
 
     def saved(self, oldest: int) -> None:
         pass
+
+
+def require_source(source: object) -> None:
+    """Raises ``WtlError`` where something else is given, such as the function that draws a batch."""
+    if not isinstance(source, Source):
+        raise WtlError(
+            f"a training takes its batches from a source, such as FixedSource(sample), not from {source!r:.80}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- gathering
@@ -86,7 +107,9 @@ class ReplaySource:
     Attributes:
         collect: (learner, seed, number of the round) -> new episodes; a few lines around ``rollout``. It takes its
             randomness from these numbers alone. The first round has what training begins with.
-        index: makes the index of a memory's table: an object with ``sample(rng, batch)``, such as ``Transitions``.
+        index: makes the index of a memory's table, an object with ``sample(rng, batch)``: a class such as
+            ``TransitionIndex``, or a function, with its options by ``functools.partial``. Its name and all its options
+            are settings of the training, so a lambda, which has neither, is refused.
         batch_size: examples in a batch.
         every: steps between rounds.
         capacity: frames in the memory (an episode has one more than steps); the oldest episodes leave it first.
@@ -103,15 +126,16 @@ class ReplaySource:
     ) -> None:
         self.index, self.batch_size, self.every, self.capacity = index, batch_size, every, capacity
         require_within("replay: ", self, batch_size=(1, MOST), every=(1, MOST), capacity=(1, MOST))
-        self.rounds = Rounds(collect, spec, every, capacity)
-        self.memory = EpisodeMemory(spec, capacity=capacity)
+        self.described = _described(index)
+        self.spec, self.rounds = spec, Rounds(collect, spec, every, capacity)
 
     def settings(self) -> dict[str, Any]:
         sizes = {"batch_size": self.batch_size, "every": self.every, "capacity": self.capacity}
-        return {"kind": "replay", **sizes}
+        return {"kind": "replay", **sizes, "index": self.described}
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.rounds.begin(learner, directory, seed, gathered)
+        self.memory = EpisodeMemory(self.spec, capacity=self.capacity)
         for number in self.rounds.needed(self.rounds.count):
             self._remember(self.rounds.read(number))
 
@@ -126,6 +150,9 @@ class ReplaySource:
             self.memory.append(episodes)
             self.examples = self.index(self.memory.table)
 
+    def gathers(self, step: int) -> bool:
+        return self.rounds.due(step)
+
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()
 
@@ -134,6 +161,22 @@ class ReplaySource:
 
     def saved(self, oldest: int) -> None:
         self.rounds.saved(oldest)
+
+
+def _described(index: Callable[..., Any]) -> dict[str, Any]:
+    """The name of what makes an index of a table, and its options, those left at their defaults too, as JSON."""
+    table = object()
+    made = index if isinstance(index, partial) else partial(index)
+    name = getattr(made.func, "__name__", "<lambda>")
+    if name == "<lambda>":
+        raise WtlError("replay: index must be a class or a function with a name: partial(TransitionIndex, steps=3)")
+    try:
+        bound = inspect.signature(made.func).bind(*made.args, table, **made.keywords)
+        bound.apply_defaults()
+        options = {option: value for option, value in bound.arguments.items() if value is not table}
+        return {"name": name, **json.loads(json.dumps(options, default=dataclasses.asdict))}
+    except TypeError as error:
+        raise WtlError(f"replay: index: {name} of a table and the options given: {error}") from error
 
 
 class OnPolicySource:
@@ -151,13 +194,13 @@ class OnPolicySource:
         self.spec, self.epochs, self.minibatches = spec, epochs, minibatches
         require_within("on-policy: ", self, epochs=(1, MOST), minibatches=(1, MOST))
         self.rounds = Rounds(collect, spec, epochs * minibatches, needed_frames=1)
-        self.round = EpisodeMemory(spec)
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "on-policy", "epochs": self.epochs, "minibatches": self.minibatches}
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.rounds.begin(learner, directory, seed, gathered)
+        self.round = EpisodeMemory(self.spec)
         if self.rounds.count:
             self._take(self.rounds.read(self.rounds.count - 1))
 
@@ -178,6 +221,9 @@ class OnPolicySource:
                 f"a round gathered {len(episodes)} sound episodes, too few for {self.minibatches} minibatches"
             )
         self.round = EpisodeMemory(self.spec, episodes)
+
+    def gathers(self, step: int) -> bool:
+        return self.rounds.due(step)
 
     def gathered(self) -> dict[str, Any]:
         return self.rounds.gathered()

@@ -36,7 +36,8 @@ class Update(Protocol):
     def step(self, batch: Any, step: int) -> dict[str, float] | None:
         """Step 0, 1, ...: learns from ``batch``, and returns named numbers for the log, "loss" among them.
 
-        None if loss or gradient were not finite; then the learner has not changed.
+        None if loss or gradient were not finite: then no weight that is trained has changed. (What follows them, or
+        is only counted, may have: target copies, a network's running means.)
         """
 
     def tensors(self) -> dict[str, Tensor]:
