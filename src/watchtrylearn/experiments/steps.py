@@ -123,8 +123,7 @@ def train(run: Run, name: str) -> TrainSummary:
 
 def _demonstrations(run: Run, learner: str) -> dict[str, EpisodeStore]:
     """The recorded demonstrations; a learner that says itself what it is trained on can do without."""
-    optional = hasattr(learner_entry(learner).learner, "source")
-    if optional and run.stored("demos") is None:
+    if learner_entry(learner).has_source and run.stored("demos") is None:
         return {}
     return {"demos": _required(run, "demos")}
 
