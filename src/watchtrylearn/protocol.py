@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv
 
 from watchtrylearn.rollouts import HUNG, RAISED, STEP_TIMEOUT, rollout
 from watchtrylearn.suites import Suite
-from watchtrylearn.types import Adaptive, Context, Episode, Policy, Targeted, Task, WtlError
+from watchtrylearn.types import Adaptive, Context, Episode, Policy, Tellable, Task, WtlError
 
 Outcome = Literal["told", "hidden", "flipped"]
 
@@ -66,7 +66,7 @@ def evaluate(
     are paired. What raises or hangs (``step_timeout``) is a failed attempt, and the next ones are made in new worlds.
 
     Args:
-        learner: adapts to the evidence; nothing else is asked of it (``targets`` asks for ``Targeted``).
+        learner: adapts to the evidence; nothing else is asked of it (``targets`` asks for ``Tellable``).
         scenes: where, and after which demonstrations: none, one or several.
         trials: attempts before the last one.
         made: attempts of this learner that exist already, of which those at these scenes are not made again.
@@ -119,7 +119,7 @@ def _adapted(learner: Adaptive, contexts: Sequence[Context], targets: Sequence[i
     """The policy of a learner after the evidence so far, told its targets if there are any to tell."""
     if targets is None:
         return learner.adapt(contexts)
-    if not isinstance(learner, Targeted):
+    if not isinstance(learner, Tellable):
         raise WtlError(f"{learner.name} cannot be told which entity is meant: it has no `adapt_told`")
     return learner.adapt_told(contexts, targets)
 

@@ -342,7 +342,7 @@ class Explorer(Adaptive, Protocol):
 
 
 @runtime_checkable
-class Targeted(Adaptive, Protocol):
+class Tellable(Adaptive, Protocol):
     """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
 
     def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:
