@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv
 
 from watchtrylearn.rollouts import HUNG, RAISED, STEP_TIMEOUT, rollout
 from watchtrylearn.suites import Suite
-from watchtrylearn.types import Adaptive, Context, Episode, Policy, Tellable, Task, WtlError
+from watchtrylearn.types import Adaptive, Context, Episode, Policy, Task, Tellable, WtlError
 
 Outcome = Literal["told", "hidden", "flipped"]
 
