@@ -23,7 +23,7 @@ from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
 from watchtrylearn.training.sources import FixedSource
-from watchtrylearn.types import Batch, Context, Explorer, Learner, Policy, Targeted
+from watchtrylearn.types import Batch, Context, Explorer, Learner, Policy, Tellable
 
 
 def test_the_pretend_device_refuses_what_a_real_one_refuses() -> None:
@@ -91,7 +91,7 @@ def policies(learner: Learner) -> list[Policy]:
     shown = [Context(demos[:1]), Context(demos[8:9])]
     tried = [shown[0].with_trial(trials[0]), shown[1].with_trial(trials[8])]
     assert isinstance(learner, Explorer)
-    told = [learner.adapt_told(shown, [1, 0])] if isinstance(learner, Targeted) else []
+    told = [learner.adapt_told(shown, [1, 0])] if isinstance(learner, Tellable) else []
     return [learner.adapt(shown), learner.adapt(tried), learner.explore(tried), *told]
 
 

@@ -106,9 +106,9 @@ def test_every_clip_has_a_frame_per_step_and_shows_motion(suite, episodes):
 def test_what_the_story_is_about_fills_the_picture(suite, episodes):
     """Seen from the viewpoint, everything is inside the margins and touches two opposite ones."""
     for episode in episodes:
-        seen, scene, aspect = replay(suite, [episode]), _only_objects_of([episode]), 1.4
-        model, eye = scene.model, _viewpoint(scene, seen, aspect)
-        local = (_about(scene, seen[0]) - eye) @ model.cam_mat0[model.camera(CAMERA).id].reshape(3, 3)
+        seen, shared, aspect = replay(suite, [episode]), _only_objects_of([episode]), 1.4
+        model, eye = shared.model, _viewpoint(shared, seen, aspect)
+        local = (_about(shared, seen[0]) - eye) @ model.cam_mat0[model.camera(CAMERA).id].reshape(3, 3)
         tangent = np.tan(np.radians(model.cam_fovy[model.camera(CAMERA).id]) / 2)
         places = local[:, :2] / -local[:, 2:] / tangent / (aspect, 1.0)  # the picture is -1 to 1
         low, high, edge = places.min(axis=0), places.max(axis=0), 1 - 2 * MARGIN

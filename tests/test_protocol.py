@@ -16,6 +16,17 @@ from watchtrylearn.types import Context, WtlError
 TOY = Toy()
 
 
+class Deaf(Copy):
+    """Does what was demonstrated, whatever it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[Context]] = []
+
+    def adapt(self, contexts: Sequence[Context]) -> Straight:
+        self.heard.append(list(contexts))
+        return super().adapt(contexts)
+
+
 class Witness(Ideal):
     """The ideal learner, noting what it is told; and how often a world moved."""
 
@@ -85,21 +96,13 @@ def test_the_last_attempt_is_made_in_another_scene(scenes: list[Scene], usual: l
 
 
 def test_outcomes_are_told_hidden_or_flipped(scenes: list[Scene]) -> None:
-    heard: list[list[Context]] = []
-
-    class Deaf(Copy):
-        """Does what was demonstrated, whatever it hears."""
-
-        def adapt(self, contexts: Sequence[Context]) -> Straight:
-            heard.append(list(contexts))
-            return super().adapt(contexts)
-
+    deaf = Deaf()
     for outcome, told in (("told", lambda s: s), ("flipped", lambda s: not s), ("hidden", lambda s: s)):
-        found = evaluate(Deaf(), TOY, scenes, trials=1, outcome=outcome)
+        found = evaluate(deaf, TOY, scenes, trials=1, outcome=outcome)
         truth = [a.episode.success for a in found[: len(scenes)]]  # attempts keep it
         assert {True, False} == set(truth)
-        assert [c.trials[0].success for c in heard[-1]] == [told(success) for success in truth]
-        assert {c.hidden for c in heard[-1]} == {outcome == "hidden"}
+        assert [c.trials[0].success for c in deaf.heard[-1]] == [told(success) for success in truth]
+        assert {c.hidden for c in deaf.heard[-1]} == {outcome == "hidden"}
 
 
 def test_a_hidden_outcome_is_neither_yes_nor_no_to_a_network(usual: list[Attempt]) -> None:
@@ -108,6 +111,52 @@ def test_a_hidden_outcome_is_neither_yes_nor_no_to_a_network(usual: list[Attempt
     batch = collate([Context((), [yes, no]), Context((), [yes, no], hidden=True)], SPEC)
     assert batch.trials.success.tolist() == [[1.0, 0.0], [0.5, 0.5]]
     assert Context((), [yes], hidden=True).with_trial(no).hidden
+
+
+def test_a_hidden_outcome_is_not_told_by_rewards_and_endings_either(usual: list[Attempt]) -> None:
+    demo = usual[0].scene.demos[0]
+    yes = next(a.episode for a in usual if a.episode.success)
+    assert yes.terminated
+    assert yes.reward.sum() == 1
+    batch = collate([Context([demo], [yes]), Context([demo], [yes], hidden=True)], SPEC)
+    assert (batch.trials.reward.sum((1, 2)).tolist(), batch.trials.terminated[:, 0].tolist()) == ([1, 0], [True, False])
+    assert batch.demos.reward.sum((1, 2)).tolist() == [1, 1]  # nobody hides how a demonstration ended
+    for name, value in batch.trials.observation.items():
+        assert value[0].equal(value[1]), name
+    assert batch.trials.length.tolist() == [[len(yes)]] * 2
+    assert yes.reward.sum() == 1  # what is attempted keeps it
+
+
+def test_a_flipped_outcome_is_told_by_rewards_and_endings_too(usual: list[Attempt]) -> None:
+    first = [a for a in usual if a.trials == 0]
+    deaf = Deaf()
+    evaluate(deaf, TOY, [a.scene for a in first], trials=1, made=first, outcome="flipped")
+    heard = [context.trials[0] for context in deaf.heard[0]]
+    assert {trial.success for trial in heard} == {True, False}
+    for attempt, told in zip(first, heard, strict=True):
+        truth = attempt.episode
+        assert told.success is told.terminated is not truth.success
+        assert told.reward.tolist() == [0.0] * (len(truth) - 1) + [float(told.success)]
+        assert (told.terms, told.diverged) == ({}, False)
+        assert told.action is truth.action
+        assert told.observation is truth.observation
+        assert truth.reward.sum() == float(truth.success)
+
+
+def test_attempts_after_other_demonstrations_are_made(scenes: list[Scene], usual: list[Attempt]) -> None:
+    """They are known by what was demonstrated, not by which object in memory tells it."""
+    witness, copied = (
+        Witness(),
+        [replace(a, scene=replace(a.scene, demos=tuple(map(replace, a.scene.demos)))) for a in usual],
+    )
+    evaluate(witness, TOY, scenes, trials=2, made=copied)
+    assert witness.heard == []
+    others = [replace(s, demos=(TOY.demonstrate(s.task, s.demos[0].seed + 1),)) for s in scenes]
+    assert same(evaluate(witness, TOY, others, trials=2, made=usual), evaluate(Ideal(), TOY, others, trials=2))
+    assert len(witness.heard) == 3
+    slower = [replace(s, demos=(replace(s.demos[0], action=s.demos[0].action / 2),)) for s in scenes]
+    evaluate(witness, TOY, slower, trials=0, made=usual)
+    assert len(witness.heard) == 4
 
 
 def test_attempts_of_another_number_draw_anew_and_only_they(scenes: list[Scene]) -> None:

@@ -19,7 +19,7 @@ from watchtrylearn.suites import Demonstrator, Suite, make_suite  # noqa: E402
 from watchtrylearn.suites import geometry as geo  # noqa: E402
 from watchtrylearn.suites.kitchen.objects import kitchen_objects  # noqa: E402
 from watchtrylearn.suites.tabletop import arrange, expert  # noqa: E402
-from watchtrylearn.suites.tabletop.judge import FAMILY_TERMS, Facts, Judge  # noqa: E402
+from watchtrylearn.suites.tabletop.judge import FAMILY_TERMS, Judge, Measured  # noqa: E402
 from watchtrylearn.suites.tabletop.suite import FAMILIES, TASKS_PER_FAMILY, Tabletop, find_task, library  # noqa: E402
 from watchtrylearn.types import ENVIRONMENT, SPLITS, Split, Task, WtlError  # noqa: E402
 
@@ -105,10 +105,10 @@ def test_conflict_is_when_the_two_readings_name_different_things() -> None:
 
 
 def test_scenes_leave_room() -> None:
-    scene = library()
+    shared = library()
     for task in SUITE.tasks("train")[::7]:
         for seed in range(4):
-            start = arrange.start(scene, task, seed)
+            start = arrange.start(shared, task, seed)
             radii = [OBJECTS[str(task[name])].radius for name in ("object A", "object B")]
             gap = np.linalg.norm(start.objects[0, :2] - start.objects[1, :2]) - sum(radii)
             if task.family == "push":
@@ -170,13 +170,13 @@ def test_dragging_in_a_grip_is_no_push(grip_by: str, monkeypatch: pytest.MonkeyP
     """The object arrives at the other one, moved far enough, and still: that was no push, however light the grip."""
     *grip, _ = expert.STAGES["grasp"]
 
-    def drag(view: expert.View) -> np.ndarray:
+    def drag(view: expert.Sight) -> np.ndarray:
         goal = view.other.copy()
         light = np.maximum(view.hand[:, 6] - 0.004, 0)  # the fingers close 4 mm farther than they are
         goal[:, 2:6], goal[:, 6] = view.hand[:, 2:6], expert.SHUT if grip_by == "force" else light
         return goal
 
-    def never(view: expert.View) -> np.ndarray:
+    def never(view: expert.Sight) -> np.ndarray:
         return np.zeros(len(view.hand), bool)
 
     monkeypatch.setitem(expert.STAGES, "push", [*grip, expert.Stage(drag, never)])
@@ -244,8 +244,8 @@ def test_a_place_beyond_the_drawn_zone_is_no_place() -> None:
         assert bool(success[0]) == bool(terms["in_zone"][0]) == there
 
 
-def still_facts(position: np.ndarray, held: bool = False) -> Facts:
-    return Facts(
+def still_facts(position: np.ndarray, held: bool = False) -> Measured:
+    return Measured(
         position=position,
         tilt=np.ones((1, 2)),
         speed=np.zeros((1, 2, 2)),

@@ -10,15 +10,16 @@ loop produces with different learners; no method has an evaluation of its own. W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from watchtrylearn.rollouts import HUNG, RAISED, STEP_TIMEOUT, rollout
 from watchtrylearn.suites import Suite
-from watchtrylearn.types import Adaptive, Context, Episode, Policy, Targeted, Task, WtlError
+from watchtrylearn.types import Adaptive, Context, Episode, Policy, Task, Tellable, WtlError
 
 Outcome = Literal["told", "hidden", "flipped"]
 
@@ -66,12 +67,16 @@ def evaluate(
     are paired. What raises or hangs (``step_timeout``) is a failed attempt, and the next ones are made in new worlds.
 
     Args:
-        learner: adapts to the evidence; nothing else is asked of it (``targets`` asks for ``Targeted``).
+        learner: adapts to the evidence; nothing else is asked of it (``targets`` asks for ``Tellable``).
         scenes: where, and after which demonstrations: none, one or several.
         trials: attempts before the last one.
-        made: attempts of this learner that exist already, of which those at these scenes are not made again.
+        made: attempts of this learner that exist already, of which those at these scenes, after the same
+            demonstrations (of the same task and scene, with the same actions), are not made again.
         retry: for each scene, the seed of another scene of its task in which the last attempt is made.
-        outcome: what is said of earlier attempts: how they ended, nothing (``Context.hidden``), or the opposite.
+        outcome: what is said of earlier attempts: how they ended ("told"), nothing ("hidden": ``Context.hidden``), or
+            the opposite ("flipped"). A flipped attempt says the same everywhere: ``success`` is the opposite, the
+            reward is 1 in the last step if that is True and 0 elsewhere, ``terminated`` is as ``success``, ``diverged``
+            False and ``terms`` are empty. What was seen and done is as it was, how long it took too, and may tell.
         targets: for each scene, the entity that is meant, which the learner is told: execution alone.
         number: of the first attempt. Attempt ``k`` draws all randomness from number ``number + k``, so that attempts
             of two evaluations of one scene can be independent.
@@ -85,7 +90,7 @@ def evaluate(
     if outcome not in get_args(Outcome):
         raise WtlError(f"an outcome is told, hidden or flipped, not {outcome!r}")
     require_same_spec(learner, suite)
-    known = {(a.scene.task.name, a.scene.seed, a.trials): a.episode for a in made}
+    known = {(_identity(a.scene), a.trials): a.episode for a in made}
     contexts = [Context(demos=s.demos, hidden=outcome == "hidden") for s in scenes]
     attempts: list[Attempt] = []
     worlds: VectorEnv | None = None
@@ -96,7 +101,7 @@ def evaluate(
                 here = [replace(s, seed=seed) for s, seed in zip(scenes, retry, strict=True)]
                 _close(worlds)
                 worlds = None
-            keys = [(s.task.name, s.seed, k) for s in here]
+            keys = [(_identity(s), k) for s in here]
             if known.keys() >= set(keys):
                 episodes = [known[key] for key in keys]
             else:
@@ -119,13 +124,24 @@ def _adapted(learner: Adaptive, contexts: Sequence[Context], targets: Sequence[i
     """The policy of a learner after the evidence so far, told its targets if there are any to tell."""
     if targets is None:
         return learner.adapt(contexts)
-    if not isinstance(learner, Targeted):
+    if not isinstance(learner, Tellable):
         raise WtlError(f"{learner.name} cannot be told which entity is meant: it has no `adapt_told`")
     return learner.adapt_told(contexts, targets)
 
 
 def _as_told(trial: Episode, outcome: Outcome) -> Episode:
-    return replace(trial, success=not trial.success) if outcome == "flipped" else trial
+    """The trial as a learner is told of it: see ``evaluate``. (A hidden outcome is the context's business.)"""
+    if outcome != "flipped":
+        return trial
+    success, reward = not trial.success, np.zeros_like(trial.reward)
+    reward[-1:] = success
+    return replace(trial, success=success, reward=reward, terminated=success, diverged=False, terms={})
+
+
+def _identity(scene: Scene) -> Hashable:
+    """Equal for the same scene after the same demonstrations, be they read from a store once more."""
+    demos = tuple((demo.task.name, demo.seed, demo.action.tobytes()) for demo in scene.demos)
+    return scene.task.name, scene.seed, demos
 
 
 def _close(worlds: VectorEnv | None) -> None:

@@ -160,7 +160,9 @@ class Episode:
 class Context:
     """The evidence about one task so far: any number of demonstrations and of trials with their outcomes.
 
-    ``hidden``: nobody says whether the trials succeeded.
+    ``hidden``: nobody says how the trials ended. In batches (``collate``) their success is then 0.5, every reward 0 and
+    ``terminated`` False; the episodes themselves keep all three, and a method that reads them without ``collate`` must
+    not look. What was seen and done stays, and so does an episode's length, which may betray an outcome that ends it.
     """
 
     demos: Sequence[Episode] = ()
@@ -347,7 +349,7 @@ class Explorer(Adaptive, Protocol):
 
 
 @runtime_checkable
-class Targeted(Adaptive, Protocol):
+class Tellable(Adaptive, Protocol):
     """A method that acts on one of the entities that ``environment_state`` lists, and can be told on which."""
 
     def adapt_told(self, contexts: Sequence[Context], targets: Sequence[int]) -> Policy:

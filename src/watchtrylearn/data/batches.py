@@ -61,7 +61,8 @@ def collate(contexts: Sequence[Context], spec: Spec, image_frames: int = IMAGE_F
     """Contexts side by side. Each kind gets as many slots as the fullest context needs, and at least one, so
     that a network needs no special case for "no trials yet": the slot is there and its ``length`` is 0.
 
-    Of every episode there are the images of ``image_frames`` steps, spread evenly, first and last included.
+    Of every episode there are the images of ``image_frames`` steps, spread evenly, first and last included. Where a
+    context is ``hidden``, its trials' success is 0.5, their rewards are 0, and none of them terminated.
 
     Raises ``WtlError`` for a demonstration with a number that is not finite or outside the spec's bounds, naming
     context, field and step, and for a trial whose images are missing, of another size or not uint8."""
@@ -78,6 +79,7 @@ def collate(contexts: Sequence[Context], spec: Spec, image_frames: int = IMAGE_F
     demos, trials = (_shots([getattr(c, kind) for c in contexts], spec, image_frames) for kind in ("demos", "trials"))
     hidden = torch.tensor([context.hidden for context in contexts], dtype=torch.bool)
     trials.success[hidden] = 0.5  # neither yes nor no: networks see 0, between -1 and +1
+    trials.reward[hidden], trials.terminated[hidden] = 0.0, False  # which would tell it
     return ContextBatch(demos, trials)
 
 

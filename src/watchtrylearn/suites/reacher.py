@@ -194,8 +194,8 @@ class ReacherWorlds(VectorEnv):
         describe(self, SPEC, tasks, seeds)
         self.right = np.array([int(t["target"]) for t in tasks])
         self.sign = np.array([[float(t["shoulder sign"]), float(t["elbow sign"])] for t in tasks])
-        begin = [scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)]
-        self.joints, self.targets = np.stack([j for j, _ in begin]), np.stack([t for _, t in begin])
+        scenes = [scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)]
+        self.joints, self.targets = np.stack([j for j, _ in scenes]), np.stack([t for _, t in scenes])
         self.batch = Batch(_model(), self.num_envs, nthread)
         self._qpos, self._qvel, self._ctrl, mocap = (
             self.batch.bind(name) for name in ("qpos", "qvel", "ctrl", "mocap_pos")

@@ -58,14 +58,8 @@ VISIBLE_GROUPS = (0, 1, 2)  # MuJoCo's default; group 3 is for collision shapes 
 SHADOW_LIGHT = 0.45  # share of a light that reaches its shadow
 SLICES = 5  # of a shadow on its way down: each is bounded by a rectangle of its own
 EDGE = 20  # of 255: neighbouring pixels that differ by more are on two sides of an edge
-_PLACED = (
-    "geom_xpos",
-    "geom_xmat",
-    "cam_xpos",
-    "cam_xmat",
-    "light_xpos",
-    "light_xdir",
-)  # what rays need of a pose
+_PLACED = tuple(f"{thing}_{what}" for thing in ("geom", "cam") for what in ("xpos", "xmat"))  # what rays need of a pose
+_PLACED += ("light_xpos", "light_xdir")
 _CORNERS = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))  # of a box of half size 1
 _first_cast = threading.Lock()  # warp compiles and loads kernels at the first launch, one thread at a time
 

@@ -32,10 +32,10 @@ def goal_side(task: Task) -> int:
     return 0 if goal is None else (-1 if goal == "left" else 1)
 
 
-def start(scene: SharedModel, task: Task, seed: int) -> Start:
+def start(shared: SharedModel, task: Task, seed: int) -> Start:
     """The scene of a task: the same task and seed is the same scene, always."""
     rng = generator("scene", task.name, seed)
-    items = [scene.objects[str(task[name])] for name in ("object A", "object B")]
+    items = [shared.objects[str(task[name])] for name in ("object A", "object B")]
     left, right = reversed(items) if swapped(seed) else items
     place = _pushable if task.family == "push" else _apart
     spots = place(rng, left.radius, right.radius)

@@ -171,8 +171,8 @@ class _Camera:
         from watchtrylearn.suites.render import Renderer
 
         shown, (width, height) = model_row(self.worlds.tasks[0]), self.size
-        scene = build([library().objects[name] for name in shown.objects])
-        return Renderer(scene.model, scene.fields([shown]), camera="clip", width=width, height=height, samples=2)
+        shared = build([library().objects[name] for name in shown.objects])
+        return Renderer(shared.model, shared.fields([shown]), camera="clip", width=width, height=height, samples=2)
 
     def images(self) -> UInt8[np.ndarray, "world height width 3"]:
         poses = [self.worlds.batch.bind(name).copy() for name in ("qpos", "mocap_pos")]

@@ -47,7 +47,7 @@ USUAL = Noise()
 
 
 @dataclass(frozen=True)
-class View:
+class Sight:
     """What the stages of a family see: the gripper, the target, the other object, and the person's manner."""
 
     hand: Float[np.ndarray, "n 7"]  # position, rotation vector, opening
@@ -82,9 +82,9 @@ class View:
 class Stage:
     """Aim here until reached; ``lost`` sends the demonstrator back to the first stage."""
 
-    aim: Callable[[View], Float[np.ndarray, "n 7"]]
-    reached: Callable[[View], Bool[np.ndarray, "n"]]
-    lost: Callable[[View], Bool[np.ndarray, "n"]] = lambda view: np.zeros(len(view.hand), bool)
+    aim: Callable[[Sight], Float[np.ndarray, "n 7"]]
+    reached: Callable[[Sight], Bool[np.ndarray, "n"]]
+    lost: Callable[[Sight], Bool[np.ndarray, "n"]] = lambda view: np.zeros(len(view.hand), bool)
     lead: float = 0.068  # farthest that the command is ahead of the gripper (m): about 0.45 m/s
 
 
@@ -97,19 +97,19 @@ def _pose(
     return np.concatenate([xy, np.stack(rest, axis=1)], axis=1)
 
 
-def _near(view: View, xy: Float[np.ndarray, "n 2"], within: float) -> Bool[np.ndarray, "n"]:
+def _near(view: Sight, xy: Float[np.ndarray, "n 2"], within: float) -> Bool[np.ndarray, "n"]:
     distance: np.ndarray = np.linalg.norm(view.hand[:, :2] - xy, axis=1)
     return distance < within
 
 
-def _arc(view: View, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+def _arc(view: Sight, xy: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
     """Aim beside the goal by a share of the way left: a curved path that needs no memory."""
     way = xy - view.hand[:, :2]
     aim: np.ndarray = xy + 0.12 * view.style[:, 1:2] * np.stack([-way[:, 1], way[:, 0]], axis=1)
     return aim
 
 
-def _above(view: View, xy: Float[np.ndarray, "n 2"], height: np.ndarray | float) -> Float[np.ndarray, "n"]:
+def _above(view: Sight, xy: Float[np.ndarray, "n 2"], height: np.ndarray | float) -> Float[np.ndarray, "n"]:
     """Height on the way to ``xy``: a slope that ends at ``height`` above it."""
     left = np.linalg.norm(xy - view.hand[:, :2], axis=1)
     slope: np.ndarray = np.minimum(height + 0.4 * left, TRAVEL + 0.05)
@@ -120,7 +120,7 @@ def _above(view: View, xy: Float[np.ndarray, "n 2"], height: np.ndarray | float)
 
 
 def _button_stages() -> list[Stage]:
-    def top(view: View) -> np.ndarray:
+    def top(view: Sight) -> np.ndarray:
         return view.target[:, :2]
 
     hover = BUTTON_HEIGHT + 0.035
@@ -138,14 +138,14 @@ def _button_stages() -> list[Stage]:
 
 
 def _grasp_stages() -> list[Stage]:
-    def at(view: View) -> np.ndarray:
+    def at(view: Sight) -> np.ndarray:
         return view.target[:, :2]
 
-    def height(view: View) -> np.ndarray:
+    def height(view: Sight) -> np.ndarray:
         above: np.ndarray = view.target[:, 2] + 0.095 + 0.006 * np.abs(view.style[:, 0])
         return above
 
-    def grip(view: View, opening: float) -> np.ndarray:
+    def grip(view: Sight, opening: float) -> np.ndarray:
         return _pose(at(view), view.target[:, 2] + 0.001 * view.style[:, 4], view.grasp_yaw, opening)
 
     return [
@@ -173,7 +173,7 @@ def _grasp_stages() -> list[Stage]:
     ]
 
 
-def _dropped(view: View) -> Bool[np.ndarray, "n"]:
+def _dropped(view: Sight) -> Bool[np.ndarray, "n"]:
     """The gripper closed on nothing or lost its grip."""
     distance: np.ndarray = np.linalg.norm(view.hand[:, :3] - view.target[:, :3], axis=1)
     return distance > 0.04
@@ -185,7 +185,7 @@ def _lift_stages() -> list[Stage]:
 
 
 def _place_stages() -> list[Stage]:
-    def spot(view: View) -> np.ndarray:
+    def spot(view: Sight) -> np.ndarray:
         return np.stack([EDGE * view.side, view.hand[:, 1]], axis=1)
 
     return [
@@ -212,13 +212,13 @@ def _place_stages() -> list[Stage]:
 
 
 def _push_stages() -> list[Stage]:
-    def onward(view: View) -> np.ndarray:
+    def onward(view: Sight) -> np.ndarray:
         """Ahead on the line through both objects: the sideways error is corrected at every step."""
         along = ((view.hand[:, :2] - view.target[:, :2]) * view.way).sum(axis=1, keepdims=True)
         ahead: np.ndarray = view.target[:, :2] + (along + PUSH_LEAD) * view.way
         return ahead
 
-    def astray(view: View) -> np.ndarray:
+    def astray(view: Sight) -> np.ndarray:
         offset = view.hand[:, :2] - view.target[:, :2]
         along = (offset * view.way).sum(axis=1)
         across = offset[:, 0] * view.way[:, 1] - offset[:, 1] * view.way[:, 0]
@@ -298,11 +298,11 @@ class Expert:
             self.stage[at[stage.reached(view)]] = number + 1
             self.stage[at[stage.lost(view)]] = 0
 
-    def _view(self, worlds: Int[np.ndarray, "n"], observation: Observation) -> View:
+    def _view(self, worlds: Int[np.ndarray, "n"], observation: Observation) -> Sight:
         state = observation[STATE][worlds].astype(float)
         entities = observation[ENVIRONMENT][worlds].astype(float).reshape(len(worlds), OBJECTS + BUTTONS, 7)
         target, each = self.targets[worlds], np.arange(len(worlds))
-        return View(
+        return Sight(
             hand=state[:, :7],
             velocity=state[:, 7:],
             target=entities[each, target],
@@ -312,7 +312,7 @@ class Expert:
         )
 
 
-def _toward(view: View, aim: Float[np.ndarray, "n 7"], lead: float) -> Float[np.ndarray, "n 7"]:
+def _toward(view: Sight, aim: Float[np.ndarray, "n 7"], lead: float) -> Float[np.ndarray, "n 7"]:
     """The command on the way to ``aim``: a bounded distance ahead of the gripper, which bounds its speed."""
     limit = lead * (1 + 0.1 * view.style[:, 2:3])
     ahead = aim[:, :3] - view.hand[:, :3]

@@ -71,13 +71,13 @@ def film(
     an episode holds no simulator state to replay it from.
     """
     replays = [each.cut() for each in replay(suite, episodes)]
-    scene = _only_objects_of(episodes)
-    scene.model.cam_pos[scene.model.camera(CAMERA).id] = _viewpoint(scene, replays, width / height)
+    shared = _only_objects_of(episodes)
+    shared.model.cam_pos[shared.model.camera(CAMERA).id] = _viewpoint(shared, replays, width / height)
 
     def clip(seen: Replay) -> UInt8[np.ndarray, "time height width 3"]:
-        fields = scene.fields([model_row(seen.episode.task)])
+        fields = shared.fields([model_row(seen.episode.task)])
         renderer = Renderer(
-            scene.model, fields, camera=CAMERA, width=width, height=height, samples=samples, steady=True
+            shared.model, fields, camera=CAMERA, width=width, height=height, samples=samples, steady=True
         )
         return renderer.images(seen.qpos, seen.mocap_pos)
 
@@ -117,12 +117,12 @@ def _only_objects_of(episodes: Sequence[Episode]) -> SharedModel:
 # -------------------------------------------------------------------------------------------------- the camera
 
 
-def _viewpoint(scene: SharedModel, replays: Sequence[Replay], aspect: float) -> Float[np.ndarray, "3"]:
+def _viewpoint(shared: SharedModel, replays: Sequence[Replay], aspect: float) -> Float[np.ndarray, "3"]:
     """Where the camera is, with its own direction and lens, if what the replays are about fills the picture."""
-    model = scene.model
+    model = shared.model
     camera = model.camera(CAMERA).id
     axes = model.cam_mat0[camera].reshape(3, 3)  # right, up, back
-    x, y, z = (np.concatenate([_about(scene, each) for each in replays]) @ axes).T
+    x, y, z = (np.concatenate([_about(shared, each) for each in replays]) @ axes).T
     tangent = np.tan(np.radians(model.cam_fovy[camera]) / 2) * (1 - 2 * MARGIN)
     centre, back = [], []
     for place, slope in ((x, aspect * tangent), (y, tangent)):
@@ -134,16 +134,16 @@ def _viewpoint(scene: SharedModel, replays: Sequence[Replay], aspect: float) -> 
     return seen
 
 
-def _about(scene: SharedModel, seen: Replay) -> Points:
+def _about(shared: SharedModel, seen: Replay) -> Points:
     """Corners of what an episode is about: the gripper and the two things that may be meant, all the way."""
-    joint = scene.model.joint
+    joint = shared.model.joint
     hand = seen.qpos[:, joint("x").qposadr[0] :][:, :3]
     boxes = [_box(hand, *FINGERS)]
     if seen.episode.task.family == "button":
         boxes += [_box(seen.mocap_pos[:1, 1 + slot], *CAP) for slot in range(2)]
     else:
         for slot, name in enumerate(model_row(seen.episode.task).objects):
-            item = scene.objects[name]
+            item = shared.objects[name]
             place = seen.qpos[:, joint(f"object{slot}").qposadr[0] :][:, :3]
             around = (item.radius, item.radius, item.rest_height)
             boxes.append(_box(place, tuple(-a for a in around), around))

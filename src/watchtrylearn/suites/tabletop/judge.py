@@ -38,7 +38,7 @@ FAMILY_TERMS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class Measured:
     """What the judge sees after a control step, in every world."""
 
     position: Float[np.ndarray, "world 2 3"]  # of the objects
@@ -71,7 +71,7 @@ class Judge:
             name: np.isin(self.families, [f for f, mine in FAMILY_TERMS.items() if name in mine]) for name in names
         }
 
-    def reset(self, facts: Facts, mask: Bool[np.ndarray, "world"]) -> None:
+    def reset(self, facts: Measured, mask: Bool[np.ndarray, "world"]) -> None:
         """Begin anew in the worlds of ``mask``; the objects stand where they started."""
         self.start[mask] = facts.position[mask]
         self.held[mask] = 0
@@ -90,7 +90,7 @@ class Judge:
             latch[mask] = memory[mask, column]
 
     def update(
-        self, facts: Facts, moving: Bool[np.ndarray, "world"]
+        self, facts: Measured, moving: Bool[np.ndarray, "world"]
     ) -> tuple[Bool[np.ndarray, "world"], dict[str, Float[np.ndarray, "world"]]]:
         """Success at this step, and every term (0 where it does not belong to the world's family).
 
@@ -110,7 +110,7 @@ class Judge:
         lost: np.ndarray = self.spoiled | (self.unfair & (self.families == "push"))
         return lost
 
-    def _terms(self, facts: Facts, moving: Bool[np.ndarray, "world"]) -> dict[str, np.ndarray]:
+    def _terms(self, facts: Measured, moving: Bool[np.ndarray, "world"]) -> dict[str, np.ndarray]:
         mine = (self._world, self.target)
         moved = facts.position - self.start
         touching = facts.together
@@ -138,7 +138,7 @@ class Judge:
             "other_untouched": ~self.spoiled,
         }
 
-    def _latch(self, facts: Facts, moved: np.ndarray, touching: np.ndarray) -> None:
+    def _latch(self, facts: Measured, moved: np.ndarray, touching: np.ndarray) -> None:
         """Remember what cannot be undone: the wrong thing acted on, a push that was none."""
         mine, other = (self._world, self.target), (self._world, 1 - self.target)
         pressed_other = facts.press[other] >= PRESSED

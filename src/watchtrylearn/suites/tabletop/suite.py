@@ -99,14 +99,14 @@ class Tabletop:
 
     def worlds(self, tasks: Sequence[Task], seeds: Sequence[int]) -> TabletopWorlds:
         """One world per task, in the scenes given by ``seeds``."""
-        scene = library()
+        shared = library()
         return TabletopWorlds(
-            scene=scene,
+            shared=shared,
             spec=SPEC,
             tasks=tasks,
             seeds=seeds,
             rows=[model_row(task) for task in tasks],
-            start=functools.partial(arrange.start, scene),
+            start=functools.partial(arrange.start, shared),
             judge=_judge,
             nthread=self.nthread,
         )

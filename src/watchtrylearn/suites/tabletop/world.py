@@ -1,6 +1,6 @@
 """Many different tabletops at once: a ``gymnasium.vector.VectorEnv`` on ``mujoco.batch``.
 
-All worlds share one model layout; their tasks are rows of model parameters (``scene.py``). Results are
+All worlds share one model layout; their tasks are rows of model parameters (``model.py``). Results are
 bit-identical at any number of threads, a stored episode replays bit-exactly from its initial state and goes on so from
 the full state at any of its steps, and a world that has ended is not stepped any more.
 """
@@ -27,7 +27,7 @@ from watchtrylearn.suites.geometry import (
     upright,
 )
 from watchtrylearn.suites.physics import advance
-from watchtrylearn.suites.tabletop.judge import MEMORY, Facts, Judge
+from watchtrylearn.suites.tabletop.judge import MEMORY, Judge, Measured
 from watchtrylearn.suites.tabletop.model import BUTTON_HEIGHT, BUTTONS, OBJECTS, SUBSTEPS, ModelRow, SharedModel
 from watchtrylearn.types import ENVIRONMENT, STATE, Spec, Task, WtlError
 from watchtrylearn.worlds import begin, commands, describe
@@ -63,7 +63,7 @@ class TabletopWorlds(VectorEnv):
 
     def __init__(
         self,
-        scene: SharedModel,
+        shared: SharedModel,
         spec: Spec,
         tasks: Sequence[Task],
         seeds: Sequence[int],
@@ -74,12 +74,12 @@ class TabletopWorlds(VectorEnv):
     ) -> None:
         describe(self, spec, tasks, seeds)
         self._start_of, self._judge_of = start, judge
-        self.batch = Batch(scene.model, self.num_envs, nthread)
-        for name, values in scene.fields(rows).items():
+        self.batch = Batch(shared.model, self.num_envs, nthread)
+        for name, values in shared.fields(rows).items():
             self.batch.expand(name)[:] = values
         self.batch.set_const()
         self._views = _Views(self.batch)
-        self._touched = np.zeros((self.num_envs, SUBSTEPS, scene.model.nsensordata))
+        self._touched = np.zeros((self.num_envs, SUBSTEPS, shared.model.nsensordata))
         self._starts = dict[int, Start]()
         self._set_scenes(self.seeds, np.ones(self.num_envs, bool))
         self._began, self._observation = self._start.copy(), self._views.observe()
@@ -263,11 +263,11 @@ class _Views:
         self.together[:] = False
         self.together[moving] = (sensors[..., 4] > 0).any(axis=1)
 
-    def facts(self) -> Facts:
+    def facts(self) -> Measured:
         objects = self.objects
         velocity = self.qvel[:, self.objects_v].reshape(-1, OBJECTS, 2, 3)
         touch = self.touch > 0
-        return Facts(
+        return Measured(
             position=objects[..., :3].copy(),
             tilt=upright(objects[..., 3:]),
             speed=np.linalg.norm(velocity, axis=-1),
