@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,23 @@ def test_an_evaluation_that_was_cut_off_goes_on(run: Run, monkeypatch: pytest.Mo
     found = evaluation.evaluate_otherwise(run, "seeing-hidden", "seeing", scenes, 1, **again)
     assert sum(asked) == len(scenes) == len(found)
     assert [a.scene.seed for a in found] == [s.seed for s in scenes]
+
+
+def test_runs_that_were_shown_other_images_are_not_compared(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(out, tmp_path / "other")
+    against = ["evaluate", *SUITE, "--out", str(out), "--against", str(other)]
+    assert cli.main(against) == 0
+    store = EpisodeStore.open(other / "evaluation" / "demos")
+    episodes = list(store)
+    episodes[3].observation[CAMERA][2, 0, 0] ^= 1
+    shutil.rmtree(store.path)
+    with EpisodeStore.create(store.path, SPEC, store.header.suite, executed=True) as changed:
+        changed.append(episodes)
+    capsys.readouterr()
+    assert cli.main(against) == 2
+    assert "the images of camera 'camera' in demonstration 3 of evaluation/demos differ" in capsys.readouterr().err
 
 
 @pytest.mark.sim

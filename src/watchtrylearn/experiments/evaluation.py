@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate, islice
 
+import numpy as np
+
 from watchtrylearn.experiments.run import Run, chosen_tasks
 from watchtrylearn.experiments.steps import BATCH, demonstrator, made_by, sees_images, timed, trained, unpacked
 from watchtrylearn.protocol import Attempt, Outcome, Scene, evaluate
@@ -198,6 +200,18 @@ def unpacked_scenes(run: Run, scenes: Sequence[Scene]) -> list[Scene]:
     number = {(record.task.name, record.seed): record.index for record in store.records}
     shown = iter(unpacked(store, [number[d.task.name, d.seed] for s in scenes for d in s.demos]))
     return [replace(s, demos=tuple(islice(shown, len(s.demos)))) for s in scenes]
+
+
+def require_same_images(run: Run, other: Run) -> None:
+    """Refuses two runs in which the same demonstrations look different; one episode of each is in memory at a time."""
+    stores = [each.store("evaluation", "demos") for each in (run, other)]
+    for name in run.suite.spec.images:
+        for (number, ours), (_, theirs) in zip(*(store.images(name) for store in stores), strict=True):
+            if not np.array_equal(ours, theirs):
+                raise WtlError(
+                    f"{run.directory} and {other.directory} were not evaluated on the same scenes: the images of "
+                    f"camera {name!r} in demonstration {number} of evaluation/demos differ"
+                )
 
 
 def unpacked_attempts(run: Run, attempts: Sequence[Attempt]) -> list[Attempt]:
