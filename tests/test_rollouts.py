@@ -138,7 +138,7 @@ def test_an_action_that_is_no_command_fails_its_attempt_alone(value, tmp_path, c
         store.append(episodes)  # nothing is refused
 
 
-def test_an_action_somewhat_beyond_the_bounds_is_recorded_as_meant_and_as_executed():
+def test_an_action_somewhat_beyond_the_bounds_is_recorded_as_meant_and_as_executed(tmp_path):
     before, episode, after = rollout(Sending(0.7), SUITE.worlds(TASKS[:3], SEEDS))
     assert not episode.diverged
     assert episode.action[1, 0] == np.float32(0.7)
@@ -149,6 +149,9 @@ def test_an_action_somewhat_beyond_the_bounds_is_recorded_as_meant_and_as_execut
     moved = np.diff(episode.observation[STATE][:, :2], axis=0)
     sign = [TASKS[1]["sign"], 1]
     np.testing.assert_allclose(moved, episode.executed[:-1] * sign, atol=1e-6)
+    with EpisodeStore.open_or_create(tmp_path / "data", SPEC, suite="toy") as store:  # as docs/data.md has it
+        store.append([before, episode, after])
+    assert (EpisodeStore.open(tmp_path / "data").read()[1].action == episode.executed).all()
 
 
 @pytest.mark.parametrize("name", ["toy", *(pytest.param(n, marks=pytest.mark.sim) for n in ("reacher", "tabletop"))])

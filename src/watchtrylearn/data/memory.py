@@ -181,10 +181,10 @@ class EpisodeMemory:
                 raise WtlError(f"episode {number}: observation.{name} {found}")
         for name, camera in self.spec.images.items() if not self._elsewhere else ():
             last = episode.final.get(name)  # numbers may come with more bits; images of another type have another scale
-            found = camera.problems(f"observation.{name}", episode.observation[name], steps)
-            found += [] if last is None else camera.problems(f"final.{name}", last[None], 1)
-            if found:
-                raise WtlError(f"episode {number}: {found[0]}")
+            wrong = camera.problems(f"observation.{name}", episode.observation[name], steps)
+            wrong += [] if last is None else camera.problems(f"final.{name}", last[None], 1)
+            if wrong:
+                raise WtlError(f"episode {number}: {wrong[0]}")
 
     def _write(self, begin: int, episode: Episode) -> None:
         places = np.arange(begin, begin + len(episode) + 1) % self._room

@@ -169,6 +169,10 @@ class EpisodeStore:
         """As ``read``, but one data file in memory at a time, and of its images one episode's."""
         return (episode for _, episode in self._read(self._known(ids), self._seen_by(images)))
 
+    def numbered(self, images: bool | Collection[str] = True) -> Iterator[tuple[int, Episode]]:
+        """Number and episode of all, in memory as ``episodes``: who left out images can ``read`` some of them again."""
+        return self._read(self.records, self._seen_by(images))
+
     def _seen_by(self, images: bool | Collection[str]) -> Header:
         """The header with the cameras that are asked for."""
         return self.header if images is True else self.header.without_images(but=images or ())

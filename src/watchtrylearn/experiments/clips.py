@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from watchtrylearn import suites
+from watchtrylearn.experiments.evaluation import unpacked_attempts, unpacked_scenes
 from watchtrylearn.experiments.run import Run
 from watchtrylearn.protocol import Attempt
 from watchtrylearn.reporting.gallery import Card, Pick, card, pick_gallery
@@ -44,12 +46,18 @@ def cards(run: Run, attempts: Sequence[Attempt]) -> list[Card]:
             raise WtlError(f"the clips need {error.name}: pip install 'watchtrylearn[sim]'") from error
         with run.display.track("filming", sum(len(picks[name].episodes) for name in missing)) as advance:
             for name in missing:
-                _film(suite, run.suite.spec.fps, picks[name], _paths(run, name), advance)
+                _film(suite, run.suite.spec.fps, _unpacked(run, picks[name]), _paths(run, name), advance)
     kept = {path for name in picks for clip in _paths(run, name) for path in clip}
     for path in contained(run.directory, CLIPS).glob("*.*"):
         if path not in kept and OURS.fullmatch(path.name):  # of attempts, or by a camera, that are no more
             path.unlink()
     return [card(pick, [_read(clip) for clip in _paths(run, name)]) for name, pick in picks.items()]
+
+
+def _unpacked(run: Run, pick: Pick) -> Pick:
+    """The pick with the images of its episodes: a suite may show them."""
+    scene, (trial, retrial) = unpacked_scenes(run, [pick.scene])[0], unpacked_attempts(run, [pick.trial, pick.retrial])
+    return replace(pick, scene=scene, trial=trial, retrial=retrial)
 
 
 def _digest(pick: Pick) -> str:

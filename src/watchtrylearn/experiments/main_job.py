@@ -121,6 +121,7 @@ def compare(run: Run, other: Run) -> None:
     if not both:
         raise WtlError(f"{names[1]} has no evaluation of a learner that {names[0]} has; make it with `wtl evaluate`")
     results.require_same_scenes(evaluation.evaluation_scenes(run), evaluation.evaluation_scenes(other), names)
+    evaluation.require_same_images(run, other)
     attempts = min(run.experiment.attempts, other.experiment.attempts)
     made, others = attempts_of(run, both), attempts_of(other, both)
     lines = entries(run.experiment, both, attempts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from watchtrylearn.training.fit import TrainSummary
 from watchtrylearn.training.material import Material
 from watchtrylearn.types import Context, Episode, Explorer, Learner, Policy, Task, WtlError
 
-BATCH = 256  # worlds at once
+BATCH = 256  # worlds at once, and episodes whose images are in memory
 MADE_BY = "made_by.json"  # in a dataset of attempts: the learner that made them, and the hash of its weights
 
 
@@ -138,6 +138,19 @@ def _required(run: Run, *parts: str) -> EpisodeStore:
     return store if parts[0] == "demos" else made_by(run, parts[-1], *parts)
 
 
+def sees_images(run: Run, name: str) -> bool:
+    """Does method ``name`` look at images? To all others demonstrations are shown without, as in training."""
+    return bool(looked_at(run.experiment.method(name), run.suite.spec).images)
+
+
+def unpacked(store: EpisodeStore, numbers: Sequence[int]) -> list[Episode]:
+    """The episodes of these numbers with their images: of no more than a batch, which is all that fits in memory."""
+    episodes = store.read(numbers)
+    if len(episodes) < len(numbers):
+        raise WtlError(f"images that are needed are damaged: {store.skipped[-1]}")
+    return episodes
+
+
 def trained(run: Run, name: str) -> Learner:
     """The trained learner RUN/name on the run's device; refused if it is another, of other settings, or does not fit
     the suite."""
@@ -187,11 +200,17 @@ def make_trials(run: Run, explorer: str) -> dict[str, int | float]:
         raise WtlError(
             f"{explorer} makes no trials in this experiment; {suggestion(explorer, run.experiment.explorers)}"
         )
-    demos = _required(run, "demos").read()
+    recorded = _required(run, "demos")
+    demos = dict(recorded.numbered(images=False))
     learner = trained(run, explorer)
     if not isinstance(learner, Explorer):
         raise WtlError(f"{explorer} cannot gather trials: it has no `explore`")
-    shown = _OtherDemos(demos, run.experiment.seed)
+    other, numbers, looks = _OtherDemos(demos, run.experiment.seed), list(demos), sees_images(run, explorer)
+
+    def shown(tried: Sequence[int], repeat: int) -> list[Episode]:
+        watched = [other(number, repeat) for number in tried]
+        return unpacked(recorded, watched) if looks else [demos[number] for number in watched]
+
     with (
         timed(run, f"try {explorer}"),
         stop_signals() as signalled,
@@ -199,7 +218,9 @@ def make_trials(run: Run, explorer: str) -> dict[str, int | float]:
         run.display.track(f"trying ({explorer})", repeats * len(demos), len(store)) as advance,
     ):
         for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
-            store.append_attempts(_trials(run, learner, [demos[i] for i in batch], repeat, shown))
+            tried = [numbers[i] for i in batch]
+            scenes = [demos[number] for number in tried]
+            store.append_attempts(_trials(run, learner, scenes, shown(tried, repeat), repeat))
             advance(len(batch))
             stop_if(signalled(), "trying", run.directory)
     outcomes = [r.success for r in store.records]
@@ -216,9 +237,9 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
 
 
 def _trials(
-    run: Run, explorer: Explorer, demonstrated: Sequence[Episode], repeat: int, shown: _OtherDemos
+    run: Run, explorer: Explorer, demonstrated: Sequence[Episode], watched: Sequence[Episode], repeat: int
 ) -> list[Episode]:
-    policy = explorer.explore([Context(demos=(shown(d, repeat),)) for d in demonstrated])
+    policy = explorer.explore([Context(demos=(demo,)) for demo in watched])
     tasks, seeds = [d.task for d in demonstrated], [d.seed for d in demonstrated]
     return _attempts(run, policy, tasks, seeds, attempt=repeat, run_seed=run.experiment.seed)
 
@@ -233,16 +254,18 @@ def _attempts(run: Run, policy: Policy, tasks: Sequence[Task], seeds: Sequence[i
 
 
 class _OtherDemos:
-    """Which demonstration is watched before a trial: one of the task's others, at random by (scene, repeat)."""
+    """The number of the demonstration that is watched before a trial in the scene of another: one of the task's others,
+    at random by (scene, repeat)."""
 
-    def __init__(self, demos: Sequence[Episode], seed: int) -> None:
-        self.seed = seed
-        self.of_task: dict[str, list[Episode]] = {}
-        for demo in demos:
-            self.of_task.setdefault(demo.task.name, []).append(demo)
+    def __init__(self, demos: Mapping[int, Episode], seed: int) -> None:
+        self.demos, self.seed = demos, seed
+        self.of_task: dict[str, list[int]] = {}
+        for number, demo in demos.items():
+            self.of_task.setdefault(demo.task.name, []).append(number)
 
-    def __call__(self, demo: Episode, repeat: int) -> Episode:
-        others = [d for d in self.of_task[demo.task.name] if d.seed != demo.seed] or [demo]
+    def __call__(self, number: int, repeat: int) -> int:
+        demo = self.demos[number]
+        others = [n for n in self.of_task[demo.task.name] if self.demos[n].seed != demo.seed] or [number]
         rng = generator("watched", self.seed, demo.task.name, demo.seed, repeat)
         return others[rng.integers(len(others))]
 

@@ -43,8 +43,8 @@ class Belief:
 class Encoder(Protocol):
     """From a context and the scene at the start of an episode to a belief about the task; a torch module.
 
-    ``name`` is what ``NetConfig.embedding`` calls it; ``view`` is what the action head sees, given the belief. An encoder
-    that says ``cameras = False`` is given numbers alone, neither it nor its view any image; others are given all.
+    ``name`` is what ``NetConfig.embedding`` calls it; ``view`` is what the action head sees, given the belief. Where an
+    encoder says ``cameras = False``, it and its view are given numbers alone; others are given images too.
     """
 
     name: str
