@@ -1,11 +1,15 @@
 """What suites say they can do, and that they can."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from watchtrylearn import suites
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite
-from watchtrylearn.types import ENVIRONMENT, STATE
+from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite, suite_names
+from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 from watchtrylearn.worlds import Resumable
 
 SUITES = ["toy", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
@@ -28,6 +32,25 @@ class Anything:
     def act(self, observation):
         drawn = np.stack([self.scale * rng.uniform(-1, 1, len(self.low)) for rng in self.rngs])
         return (self.low + self.high) / 2 + (self.high - self.low) / 2 * drawn
+
+
+@pytest.mark.parametrize("place", ["line.py", "curve/suite.py"])
+def test_a_new_suite_is_one_folder(place, tmp_path, monkeypatch):
+    """Or one file: it is listed without being imported, made on use, and nothing else says its name."""
+    name = place.split("/")[0].removesuffix(".py")
+    assert suite_names() == ["reacher", "tabletop", "toy"]
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("import mark_of_import\n\n\ndef make():\n    return mark_of_import.SUITE\n")
+    (tmp_path / "helpers.py").write_text("def made():\n    return 7\n")  # no suite
+    monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(tmp_path)])
+    assert suite_names() == sorted([name, "reacher", "tabletop", "toy"])
+    with pytest.raises(ModuleNotFoundError, match="mark_of_import"):
+        make_suite(name)
+    suite = make_suite("toy")
+    monkeypatch.setitem(sys.modules, "mark_of_import", SimpleNamespace(SUITE=suite))
+    assert make_suite(name) is suite
+    with pytest.raises(WtlError, match=f"unknown suite '{name}s'; did you mean '{name}'"):
+        make_suite(f"{name}s")
 
 
 @pytest.mark.parametrize("name", SUITES)
