@@ -2,9 +2,11 @@
 
 import pytest
 
+from watchtrylearn.data.sampling import Indexing
 from watchtrylearn.learners import LEARNERS, LearnerEntry, learner_entry, make_learner
 from watchtrylearn.suites import make_suite
-from watchtrylearn.types import Adaptive, Learner, WtlError
+from watchtrylearn.training.material import Sourced
+from watchtrylearn.types import Adaptive, Learner, Successor, WtlError
 
 SPEC = make_suite("toy").spec
 
@@ -16,6 +18,10 @@ def test_a_row_is_of_its_class(entry: LearnerEntry) -> None:
     assert type(learner.config) is entry.config
     assert isinstance(learner, Learner)
     assert isinstance(learner, Adaptive)
+    assert (entry.starts_from is not None) == isinstance(learner, Successor)
+    assert entry.has_source == isinstance(learner, Sourced)
+    assert isinstance(entry.sampling(learner.config), Indexing)
+    assert entry.image_frames(learner.config) is None
     assert entry.label
     assert entry.summary
 

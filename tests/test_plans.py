@@ -119,6 +119,8 @@ def test_options_are_of_the_experiment_of_a_method_or_of_all_methods() -> None:
     ("one_sht.train.steps=8", "did you mean 'one_shot'"),
     ("bc.learner=one_shot", "'learner' cannot be set"),
     ("one_shot.tries=0", "watch_try_learn learns from the trials of one_shot, which makes none: one_shot.tries is 0"),
+    ("watch_try_learn.start=bc", "watch_try_learn begins with the weights of one_shot, so .*cannot be 'bc', a bc"),
+    ("one_shot.start=bc", "one_shot begins with the weights of no other method, so one_shot.start cannot be 'bc'"),
     ('bc.trials=["nobody"]', "bc needs 'nobody', which the experiment does not have"),
     ('one_shot.trials=["one_shot"]', "methods need each other in a circle: one_shot -> one_shot"),
     ("methods=3", "experiment debug has no option 'methods'"),
@@ -181,6 +183,15 @@ def test_the_longer_branch_of_the_main_job_is_that_of_who_watches(name: str) -> 
     ]  # fmt: skip
     assert chosen.explorers == ["one_shot", "bc"]
     assert chosen.retrial == "watch_try_learn"
+
+
+def test_a_method_begins_with_a_method_of_the_learner_that_its_own_starts_from() -> None:
+    debug = experiment("debug")
+    first, second = debug.methods["one_shot"], replace(debug.methods["watch_try_learn"], start="large", trials=())
+    chosen = replace(debug, methods={"large": first, "retrial": second})
+    assert chosen.methods["retrial"].needs == ("large",)
+    with pytest.raises(WtlError, match="a bc cannot be called 'one_shot', which is another learner's name"):
+        replace(debug, methods={"one_shot": Method("bc")})
 
 
 def test_two_methods_of_one_learner_are_told_apart_everywhere() -> None:

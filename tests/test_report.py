@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 
 from watchtrylearn.learners import learner_names
 from watchtrylearn.protocol import Attempt, Scene
 from watchtrylearn.reporting import plots, results, tables
+from watchtrylearn.reporting.documents import read_document
 from watchtrylearn.reporting.gallery import Card, Clip, card, pick_gallery
 from watchtrylearn.reporting.report import write_report
 from watchtrylearn.suites.toy import Toy
@@ -277,6 +279,57 @@ def test_every_method_of_a_large_table_has_a_look_of_its_own() -> None:
     style = Path(plots.__file__).with_name("report.css").read_text(encoding="utf-8")
     for look in looks:
         assert style.count(f"--series-{look.series}:") == 2  # light and dark
+
+
+def test_two_methods_of_one_learner_are_named_coloured_and_begin_where_the_plan_says(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """A second pair of networks beside the first, of the same two learners."""
+    first = make_attempts("one_shot", 0, {False: True, True: False})
+    large = make_attempts("large", 0, {False: True, True: True})
+    again = make_attempts("again", 0, {False: True, True: False}) + make_attempts("again", 1, {False: True, True: True})
+    made = corrected() + first
+    made += [dataclasses.replace(a, learner="one_shot") for a in large]
+    made += [dataclasses.replace(a, learner="watch_try_learn") for a in again]
+    entries = [("one_shot", 0), ("large", 0), ("watch_try_learn", 1), ("again", 1)]
+    document = results.document(
+        "debug",
+        command="wtl demo",
+        seeds=[0],
+        seconds={"record": 1.0},
+        rows=results.rows(made, TOY, entries),
+        comparisons=results.comparisons(made, [(("again", 1), ("large", 0))], TOY),
+        extra={"starts": {"watch_try_learn": "one_shot", "again": "large"}, "data": {"trials_large": 3}},
+    )
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    assert read_document(tmp_path / "results.json") == document
+    names = ["one-shot imitation", "one-shot imitation (large)", "Watch-Try-Learn, after 1 trial"]
+    names.append("Watch-Try-Learn (again), after 1 trial")
+    assert [tables.line_name(*line) for line in tables.lines(document).items()] == names
+    drawn, plot = {}, Axes.plot
+
+    def seen(axes: Axes, x: Any, y: Any, *marker: str, **options: Any) -> Any:
+        if not marker:
+            drawn[options["color"]] = y
+        return plot(axes, x, y, *marker, **options)
+
+    monkeypatch.setattr(Axes, "plot", seen)
+    plots.attempts_plot(document, "all", "all", (4.0, 3.0))
+    looks = plots.looks(document)
+    assert drawn[looks["watch_try_learn"].colour] == [0.5, 1.0]
+    assert drawn[looks["again"].colour] == [1.0, 1.0]
+    monkeypatch.undo()
+    log = [{"step": step, "loss": 1 / (1 + step)} for step in range(50)]
+    write_report(tmp_path / "report.html", document, metrics={"large": log, "again": log})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "trials by one-shot imitation (large)" in page
+    assert len({look.series for look in looks.values()}) == 4
+    assert (
+        f"var(--series-{looks['large'].series})"
+        in page[page.index(">one-shot imitation (large)<", page.index("Training")) :]
+    )
+    rest = re.sub(r"<[^>]*>", "", page)
+    assert "Watch-Try-Learn (again), after 1 trial succeeds" in " ".join(rest.split())
 
 
 # ------------------------------------------------------------------------------------------------ the gallery

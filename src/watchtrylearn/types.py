@@ -363,6 +363,9 @@ class Learner(Adaptive, Protocol):
 
     config: Any  # a frozen dataclass of JSON values
 
+    def __init__(self, config: Any, spec: Spec) -> None:
+        """Untrained: ``learners.make_learner`` builds those of the table like this."""
+
     def prepare(self, episodes: EpisodeBatch) -> None:
         """Takes what it needs from the numbers of all training episodes before the first step (scaling).
 

@@ -6,11 +6,35 @@ Each has ``sample(rng, batch)``, and ``gather`` does not care which of them made
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 
-from watchtrylearn.data.sampling import EpisodeTable, Pairs, Steps, distinct
+from watchtrylearn.data.sampling import EpisodeTable, Index, Pairs, Steps, distinct
 from watchtrylearn.types import WtlError
+
+
+@dataclass(frozen=True)
+class TransitionSampling:
+    """Batches of single transitions (``TransitionIndex``)."""
+
+    steps: int = 1
+    gamma: float = 0.99
+
+    def index(self, table: EpisodeTable) -> Index:
+        return TransitionIndex(table, self.steps, self.gamma)
+
+
+@dataclass(frozen=True)
+class SliceSampling:
+    """Slices of one and the same demonstration (``SliceIndex``)."""
+
+    query: int = 8
+    context: int | None = None
+
+    def index(self, table: EpisodeTable) -> Index:
+        return SliceIndex(table, self.query, self.context)
 
 
 class TransitionIndex:

@@ -4,14 +4,15 @@ An example is a *context* (demonstrations of a task, and trials with their outco
 demonstration to imitate). The trials come from the query's own scene, the demonstrations from other scenes,
 as at test time: a person shows the task once, somewhere else, and the robot then tries and tries again in
 front of the same objects. ``Sampling.elsewhere`` mixes in examples whose trials were made anywhere. Other ideas of what
-belongs together are in ``data/indices.py``.
+belongs together are in ``data/indices.py``; a method chooses one by the type of its config's field ``sampling``, which
+builds the index (``Indexing``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -52,6 +53,17 @@ class Sampling:
         if not 1 <= self.frames <= MOST_FRAMES:
             raise WtlError(f"sampling.frames must be between 1 and {MOST_FRAMES}, not {self.frames}")
 
+    def index(self, table: EpisodeTable) -> Index:
+        return PairIndex(table, self)
+
+
+@dataclass(frozen=True)
+class SceneSampling(Sampling):
+    """As ``Sampling``, but what is demonstrated comes from the query's own scene (``SceneIndex``)."""
+
+    def index(self, table: EpisodeTable) -> Index:
+        return SceneIndex(table, self)
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -83,6 +95,23 @@ class Steps:
     begin: Int[np.ndarray, "transition"]
     end: Int[np.ndarray, "transition"]
     gamma: float
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Draws examples: which rows of an episode table, and which of their steps."""
+
+    def sample(self, rng: np.random.Generator, batch: int) -> Pairs | Steps:
+        """``batch`` independent examples."""
+
+
+@runtime_checkable
+class Indexing(Protocol):
+    """What a method's config says of its examples, as its field ``sampling``: a frozen dataclass of JSON values that
+    builds its own index, so that its type chooses the idea."""
+
+    def index(self, table: EpisodeTable) -> Index:
+        """The index of the episodes in ``table``."""
 
 
 class EpisodeFacts(NamedTuple):

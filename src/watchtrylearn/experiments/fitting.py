@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from watchtrylearn.data.batches import gather
-from watchtrylearn.data.sampling import PairIndex, Sampling
+from watchtrylearn.data.sampling import Indexing
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import learner_entry, make_learner
 from watchtrylearn.system.progress import Display
@@ -46,23 +46,25 @@ def fit_method(
 
 
 def looked_at(method: Method, spec: Spec) -> Spec:
-    """The channels that ``method`` is trained on: numbers alone, unless its config says by ``image_frames`` how many
-    images of every episode in a context it looks at, or it has a source of its own."""
-    if hasattr(method.config, "image_frames") or hasattr(learner_entry(method.learner).learner, "source"):
+    """The channels that ``method`` is trained on: numbers alone, unless it is shown images or has its own source."""
+    entry = learner_entry(method.learner)
+    if entry.has_source or entry.image_frames(method.config) is not None:
         return spec
     return replace(spec, observation=spec.numbers)
 
 
 def _source(learner: Learner, method: Method, material: Material) -> Source:
-    """The learner's own source; else pairs of a context and a query, as its config's ``sampling`` says."""
+    """The learner's own source; else examples of the episodes, as the type of its config's ``sampling`` draws them."""
     if isinstance(learner, Sourced):
         return learner.source(material)
-    sampling = getattr(method.config, "sampling", None)
-    if not isinstance(sampling, Sampling):
+    entry, memory = learner_entry(method.learner), material.memory
+    sampling = entry.sampling(method.config)
+    if not isinstance(sampling, Indexing):
         raise WtlError(
-            f"nothing says what {method.learner} is trained on: its config has no `sampling`, and it has no `source`"
+            f"nothing says what {method.learner} is trained on: it has no `source`, and its config has no `sampling` "
+            "with an `index`"
         )
-    memory, pairs = material.memory, PairIndex(material.memory.table, sampling)
+    examples = sampling.index(memory.table)
     learner.prepare(memory.numbers())
-    shown = getattr(method.config, "image_frames", 0)
-    return FixedSource(lambda rng: gather(memory, pairs.sample(rng, material.batch_size), shown))
+    shown = entry.image_frames(method.config) or 0
+    return FixedSource(lambda rng: gather(memory, examples.sample(rng, material.batch_size), shown))

@@ -166,6 +166,7 @@ def results_document(run: Run) -> dict[str, object]:
             "summary": experiment.summary,
             "data": steps.counts(run),
             "outcomes": results.outcomes(attempts, run.suite, shown) if shown in names else [],
+            "starts": {name: start for name in names if (start := experiment.method(name).start)},
         },
     )
 

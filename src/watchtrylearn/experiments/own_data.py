@@ -21,6 +21,7 @@ import numpy as np
 
 from watchtrylearn.data.lerobot import read_dataset
 from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.data.sampling import Sampling
 from watchtrylearn.experiments import open_loop
 from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.open_loop import KNOWN
@@ -145,10 +146,10 @@ def _method(settings: OwnData, name: str, elsewhere: float) -> Method:
     by default. ``elsewhere``: the share of examples whose trials come from any scene."""
     family = watch_try_learn(settings.net, settings.train, frames=settings.frames)
     method = family.get(name) or Method(name, train=settings.train)
-    if not hasattr(method.config, "sampling"):
+    sampling = learner_entry(name).sampling(method.config)
+    if not isinstance(sampling, Sampling):
         return method
-    sampling = replace(method.config.sampling, elsewhere=elsewhere)
-    return replace(method, config=replace(method.config, sampling=sampling))
+    return replace(method, config=replace(method.config, sampling=replace(sampling, elsewhere=elsewhere)))
 
 
 def assess(run: OwnRun) -> None:

@@ -36,7 +36,8 @@ class Method:
         config: what it is built with: the config class of that row, its defaults unless given.
         train: how long and how it is trained; the experiment's seed replaces that of ``train``.
         trials: the methods from whose trials it learns, beside the demonstrations.
-        start: the method from whose weights it begins, where its learner begins with another's (``Successor``).
+        start: the method from whose weights it begins, where its learner begins with another's (``Successor``): one of
+            the learner that this one starts from.
         tries: attempts in every demonstrated scene that are kept as its trials; 0: none.
         main: part of the main job (``wtl demo``). Others are trained by name, or by a table that is about them.
     """
@@ -54,7 +55,7 @@ class Method:
         if self.config is None:
             object.__setattr__(self, "config", entry.config())
         if self.start is None:
-            object.__setattr__(self, "start", getattr(entry.learner, "starts_from", None))
+            object.__setattr__(self, "start", entry.starts_from)
         if not isinstance(self.config, entry.config):
             wanted, found = entry.config.__name__, type(self.config).__name__
             raise WtlError(f"{self.learner} is built from a {wanted}, not from a {found}")
@@ -146,6 +147,14 @@ class Experiment:
                 raise WtlError(
                     f"{name} needs {other!r}, which the experiment does not have; {suggestion(other, self.methods)}"
                 )
+        if name in learner_names() and name != method.learner:
+            raise WtlError(f"a {method.learner} cannot be called {name!r}, which is another learner's name")
+        begins = learner_entry(method.learner).starts_from
+        if method.start and (found := self.methods[method.start].learner) != begins:
+            wanted = f"of {begins}" if begins else "of no other method"
+            raise WtlError(
+                f"{name} begins with the weights {wanted}, so {name}.start cannot be {method.start!r}, a {found}"
+            )
         for other in method.trials:
             if not self.methods[other].tries:
                 raise WtlError(f"{name} learns from the trials of {other}, which makes none: {other}.tries is 0")

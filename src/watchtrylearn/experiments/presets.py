@@ -216,18 +216,14 @@ def _places(stored: dict[str, Any], path: Sequence[str], where: str) -> list[lis
     every = [
         name
         for name, method in methods.items()
-        if first == "train" or (first in method["config"] and ".".join(path) not in _fixed(method["learner"]))
+        if first == "train"
+        or (first in method["config"] and ".".join(path) not in learner_entry(method["learner"]).fixed)
     ]
     if not every:
         shared = dict.fromkeys(["train", *(option for method in methods.values() for option in method["config"])])
         known = [*(option for option in stored if option != "methods"), *methods, *shared]
         raise WtlError(f"{where} has no option {'.'.join(path)!r}; {suggestion(first, known)}")
     return [["methods", name, *_inside(path)] for name in every]
-
-
-def _fixed(learner: str) -> tuple[str, ...]:
-    """Options of a learner that make it what it is."""
-    return getattr(learner_entry(learner).config, "FIXED", ())
 
 
 def _inside(path: Sequence[str]) -> list[str]:

@@ -123,8 +123,7 @@ def train(run: Run, name: str) -> TrainSummary:
 
 def _demonstrations(run: Run, learner: str) -> dict[str, EpisodeStore]:
     """The recorded demonstrations; a learner that says itself what it is trained on can do without."""
-    optional = hasattr(learner_entry(learner).learner, "source")
-    if optional and run.stored("demos") is None:
+    if learner_entry(learner).has_source and run.stored("demos") is None:
         return {}
     return {"demos": _required(run, "demos")}
 
@@ -169,7 +168,9 @@ def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
         write_json(path, present)
     elif not path.exists():
         raise WtlError(f"{store.path} does not say which weights made it ({MADE_BY} is missing); remove it")
-    elif read_typed(path, dict[str, str]) != present:
+    elif (noted := read_typed(path, dict[str, str])) != present:
+        if noted.get("learner") != name:
+            raise WtlError(f"{store.path} was made by {noted.get('learner', '')[:60]!r}, not by {name!r}; remove it")
         raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
     return store
 

@@ -5,10 +5,9 @@ The order of the table is that of tables and figures, and of their colours: a ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +21,11 @@ from watchtrylearn.system.config import from_json
 from watchtrylearn.training import checkpoint
 from watchtrylearn.types import Learner, Spec, WtlError
 
+if TYPE_CHECKING:
+    LearnerClass = type[Learner]
+else:  # no class can be held against a protocol that has attributes; a test holds what each builds against it
+    LearnerClass = type
+
 MOST_NUMBERS = 2**27  # in a learner: half a GiB, of which training needs four
 
 
@@ -31,7 +35,7 @@ class LearnerEntry:
 
     Attributes:
         name: as commands and folders have it; the ``name`` of the class too.
-        learner: from a config and a spec to an untrained learner: its class.
+        learner: its class, built from a config and a spec.
         config: the class of its config, whose defaults are complete.
         label: what tables and figures call it.
         summary: what is being learned, for the line that the command line prints while it trains.
@@ -39,12 +43,40 @@ class LearnerEntry:
     """
 
     name: str
-    learner: Callable[[Any, Spec], Learner]
+    learner: LearnerClass
     config: type[Any]
     label: str
     summary: str
     uses_demos: bool = True
     uses_trials: bool = False
+
+    # What its class and its config say by what they have. (``issubclass`` cannot ask a protocol that has attributes.)
+
+    @property
+    def starts_from(self) -> str | None:
+        """The learner from whose weights it begins, if it is a ``Successor``."""
+        found: str | None = getattr(self.learner, "starts_from", None)
+        return found
+
+    @property
+    def has_source(self) -> bool:
+        """Does it say itself what it is trained on (``training.material.Sourced``)?"""
+        return hasattr(self.learner, "source")
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Options of its config that make it what it is, and are not set for all methods at once (``FIXED``)."""
+        found: tuple[str, ...] = getattr(self.config, "FIXED", ())
+        return found
+
+    def sampling(self, config: Any) -> object:
+        """How examples for it are drawn: the field ``sampling`` of a config of its class; None without one."""
+        return getattr(config, "sampling", None)
+
+    def image_frames(self, config: Any) -> int | None:
+        """How many images it is shown of every episode in a context (the field ``image_frames``); None: it is shown
+        none at all."""
+        return getattr(config, "image_frames", None)
 
 
 LEARNERS = (

@@ -28,6 +28,7 @@ class Row(TypedDict):
     """One success rate or mean return (``results.rows``)."""
 
     method: Text
+    learner: NotRequired[Text]  # of the method, where that is not its name
     suite: Text
     family: Text
     demos: Count
@@ -55,6 +56,7 @@ class Line(TypedDict):
 
     method: Text
     trials: Count
+    learner: NotRequired[Text]
 
 
 class Comparison(TypedDict):
@@ -125,6 +127,7 @@ class Document(_Common):
     summary: NotRequired[Text]
     data: NotRequired[dict[Text, Number]]
     outcomes: NotRequired[list[Outcome]]
+    starts: NotRequired[dict[Text, Text]]
     success: NotRequired[Annotated[list[Row], Meta(min_length=1)]]
     gap_recovered: NotRequired[dict[Text, Gap]]
 

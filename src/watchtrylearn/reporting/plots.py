@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from watchtrylearn import learners
-from watchtrylearn.reporting.results import METRICS, Row, label
-from watchtrylearn.reporting.tables import lines
+from watchtrylearn.reporting.results import METRICS, Row
+from watchtrylearn.reporting.tables import learners_of, line_name, lines
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
@@ -103,7 +103,8 @@ def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: t
         for method in drawn:
             ours = [row for row in rows if row["method"] == method]
             if all(row["trials"] for row in ours):
-                ours = [row for row in rows if (row["method"], row["trials"]) == (_first(method), 0)] + ours
+                first = _first(document, method)
+                ours = [row for row in rows if (row["method"], row["trials"]) == (first, 0)] + ours
             places = [row["trials"] + offset[row["method"]] for row in ours]
             axes.plot(places, [row["value"] for row in ours], color=drawn[method].colour, zorder=2)
         for row in rows:
@@ -112,10 +113,12 @@ def attempts_plot(document: Mapping[str, Any], family: str, subset: str, size: t
         return _svg(figure, f"{family} {subset}")
 
 
-def _first(method: str) -> str | None:
-    """The method whose first attempt is this one's too."""
-    rows = (entry for entry in learners.LEARNERS if entry.name == method)
-    return next((getattr(entry.learner, "starts_from", None) for entry in rows), None)
+def _first(document: Mapping[str, Any], method: str) -> str | None:
+    """The method whose first attempt is this one's too: as the document says, else as the table of learners does."""
+    learner = learners_of(document)[method]
+    usual = next((entry.starts_from for entry in learners.LEARNERS if entry.name == learner), None)
+    found: str | None = document.get("starts", {}).get(method, usual)
+    return found
 
 
 def _attempt_axes(axes: Axes, trials: int) -> None:
@@ -135,10 +138,10 @@ def _point(axes: Axes, x: float, row: Row, look: Look) -> None:
         axes.hlines(row["ceiling"], x - 0.11, x + 0.11, color=MUTED, linewidth=1.6, zorder=1)
 
 
-def curve_plot(name: str, points: Sequence[tuple[int, float]]) -> str:
-    """A learner's training curve, (step, value): the measurements thin, their running mean thick."""
+def curve_plot(name: str, points: Sequence[tuple[int, float]], drawn: Look) -> str:
+    """A method's training curve, (step, value): the measurements thin, their running mean thick."""
     step, value = np.array(points, float).T
-    colour = look(name).colour
+    colour = drawn.colour
     window = max(1, len(value) // 25)
     total = np.cumsum(np.concatenate([[0.0], value]))
     mean = (total[window:] - total[:-window]) / window
@@ -163,7 +166,8 @@ def data_plot(document: Mapping[str, Any], fact: str, title: str) -> str:
         axes = figure.add_subplot()
         found = _amounts(document, fact)
         for entry, rows in found.items():
-            _data_line(axes, label(*entry), [row[fact] for row in rows], rows)
+            drawn = look(entry[0], [method for method, _ in found])
+            _data_line(axes, line_name(entry, {("all", "all"): rows[0]}), drawn, [row[fact] for row in rows], rows)
         ceilings = sorted({row["ceiling"] for rows in found.values() for row in rows if row["ceiling"] is not None})
         for number, ceiling in enumerate(ceilings):
             name = "" if number else "best possible, without and with a trial"
@@ -191,8 +195,8 @@ def _amounts(document: Mapping[str, Any], fact: str) -> dict[tuple[str, int], li
     return found
 
 
-def _data_line(axes: Axes, name: str, amounts: Sequence[int], rows: Sequence[Row]) -> None:
-    drawn, trials = look(rows[0]["method"]), rows[0]["trials"]
+def _data_line(axes: Axes, name: str, drawn: Look, amounts: Sequence[int], rows: Sequence[Row]) -> None:
+    trials = rows[0]["trials"]
     places = np.array(amounts) * (1 + 0.06 * (trials - 1) if trials else 1)  # beside each other, not on top
     filled = drawn.colour if trials < 2 else "none"
     values = [row["value"] for row in rows]

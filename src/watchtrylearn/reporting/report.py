@@ -22,7 +22,7 @@ from markupsafe import Markup
 from watchtrylearn.reporting import plots
 from watchtrylearn.reporting.gallery import Card
 from watchtrylearn.reporting.results import Entry, Row, label
-from watchtrylearn.reporting.tables import columns, lines, percent
+from watchtrylearn.reporting.tables import columns, learners_of, line_name, lines, percent
 from watchtrylearn.system.files import write_atomic
 from watchtrylearn.types import WtlError
 
@@ -68,13 +68,13 @@ def write_report(
         lines=[_line(document, entry, cells) for entry, cells in lines(document).items()],
         diverged=sum(r["diverged"] for r in document["rows"] if (r["family"], r["subset"]) == ("all", "all")),
         findings=[_finding(comparison) for comparison in document["comparisons"]],
-        legend=[(look, label(method, 0)) for method, look in plots.looks(document).items()],
+        legend=[(look, label(name, 0, learners_of(document)[name])) for name, look in plots.looks(document).items()],
         figures_shown=_figures(document),
         cards=gallery,
         families=Counter(card.family for card in gallery[1:]),
         outcomes=[(_KINDS[row["kind"]], row) for row in document.get("outcomes", [])],
         facts=_facts(document),
-        training=_training(metrics or {}),
+        training=_training(document, metrics or {}),
     )  # fmt: skip
     write_atomic(path, page)
 
@@ -135,7 +135,7 @@ def _watching(document: Document) -> list[tuple[Entry, Mapping[tuple[str, str], 
 
 def _line(document: Document, entry: Entry, cells: Mapping[tuple[str, str], Row]) -> dict[str, Any]:
     """A line of the table: its name, the number of its colour, and its cells in the order of the columns."""
-    name, _, after = label(*entry).partition(", ")
+    name, _, after = line_name(entry, cells).partition(", ")
     return {
         "name": name,
         "after": after,
@@ -186,7 +186,7 @@ def _facts(document: Document) -> dict[str, list[tuple[str, str]]]:
     return {
         "Reproduce": _provenance(document),
         "Wall time": [*times, ("together", _duration(document["wall_s"]))],
-        "Data": [(_counted(name), _count(value)) for name, value in document.get("data", {}).items()],
+        "Data": [(_counted(document, name), _count(value)) for name, value in document.get("data", {}).items()],
     }
 
 
@@ -201,12 +201,12 @@ def _provenance(document: Document) -> list[tuple[str, str]]:
     ]
 
 
-def _counted(name: str) -> str:
+def _counted(document: Document, name: str) -> str:
     """What a count of the run is of, in words."""
     if name.startswith("trials_"):
         method = name.removeprefix("trials_")
-        success = method.endswith("_success")
-        return "… of them successful" if success else f"trials by {label(method, 0)}"
+        learner = learners_of(document).get(method, "")
+        return "… of them successful" if method.endswith("_success") else f"trials by {label(method, 0, learner)}"
     return _DATA.get(name, name)
 
 
@@ -220,10 +220,12 @@ def _duration(seconds: int | float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def _training(metrics: Mapping[str, Metrics]) -> list[tuple[str, Markup]]:
-    """The training loss of every learner that logged one."""
-    return [
-        (label(name, 0), Markup(plots.curve_plot(name, [(row["step"], row["loss"]) for row in logged])))
-        for name, logged in ((name, [row for row in log if "loss" in row]) for name, log in metrics.items())
-        if len(logged) > 1
-    ]
+def _training(document: Document, metrics: Mapping[str, Metrics]) -> list[tuple[str, Markup]]:
+    """The training loss of every method that logged one."""
+    methods, found = learners_of(document), []
+    for name, log in metrics.items():
+        points = [(row["step"], row["loss"]) for row in log if "loss" in row]
+        if len(points) > 1:
+            figure = plots.curve_plot(name, points, plots.look(name, methods))
+            found.append((label(name, 0, methods.get(name, "")), Markup(figure)))
+    return found

@@ -39,9 +39,11 @@ OUTCOMES = {  # (first attempt, second attempt) -> what that is called
 }
 
 
-def label(method: str, trials: int) -> str:
-    """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``."""
-    name = ({entry.name: entry.label for entry in learners.LEARNERS} | REFERENCES).get(method, method)
+def label(method: str, trials: int, learner: str = "") -> str:
+    """What a person calls a line of the table: ``"Watch-Try-Learn, after 1 trial"``. A method that is not called as its
+    ``learner`` is told apart by its name: ``"behaviour cloning (wide)"``."""
+    names = {entry.name: entry.label for entry in learners.LEARNERS} | REFERENCES
+    name = f"{names.get(learner, learner)} ({method})" if learner not in ("", method) else names.get(method, method)
     return f"{name}, after {trials} trial{'s' if trials > 1 else ''}" if trials else name
 
 
@@ -112,8 +114,18 @@ def _by_scene(attempts: Sequence[Attempt], entry: Entry) -> ByScene:
     found = {(a.scene.task.name, a.scene.seed, a.seed): a for a in mine}
     if len(found) != len(mine):
         (task, seed), _ = Counter((a.scene.task.name, a.scene.seed) for a in mine).most_common(1)[0]
-        raise WtlError(f"{label(*entry)!r} has more than one attempt at task {task} in scene {seed}")
+        raise WtlError(f"{_label(mine[0])!r} has more than one attempt at task {task} in scene {seed}")
     return found
+
+
+def _label(attempt: Attempt) -> str:
+    """What the line of an attempt is called."""
+    return label(attempt.method, attempt.trials, attempt.learner)
+
+
+def _variant(attempt: Attempt) -> dict[str, str]:
+    """The learner of an attempt's method, as a field of its line, unless the method is called like it."""
+    return {} if attempt.learner in ("", attempt.method) else {"learner": attempt.learner}
 
 
 def _subsets(scenes: Sequence[Scene], suite: Suite) -> Iterator[tuple[str, list[int]]]:
@@ -159,6 +171,7 @@ def _row(
     interval = rate_interval(values, clusters) if metric == "success" else mean_interval(values, clusters)
     return {
         "method": method,
+        **_variant(attempts[0]),
         "suite": suite.name,
         "family": family,
         "demos": _demos(entry, attempts),
@@ -232,7 +245,9 @@ def comparisons(attempts: Sequence[Attempt], pairs: Sequence[tuple[Entry, Entry]
 
 def paired(attempts: Sequence[Attempt], first: Entry, second: Entry) -> list[tuple[Attempt, Attempt]]:
     """The attempts of two entries scene by scene; ``WtlError`` names the first scene that only one saw."""
-    return _matched(_by_scene(attempts, first), _by_scene(attempts, second), (label(*first), label(*second)))
+    ours, theirs = _by_scene(attempts, first), _by_scene(attempts, second)
+    names = [_label(next(iter(side.values()))) for side in (ours, theirs)]
+    return _matched(ours, theirs, (names[0], names[1]))
 
 
 def _matched(ours: ByScene, theirs: ByScene, names: tuple[str, str]) -> list[tuple[Attempt, Attempt]]:
@@ -302,8 +317,8 @@ def _comparison(first: Entry, second: Entry, subset: str, pairs: Sequence[tuple[
         generator("comparison", *first, *second, subset),
     )
     return {
-        "first": {"method": first[0], "trials": first[1]},
-        "second": {"method": second[0], "trials": second[1]},
+        "first": {"method": first[0], "trials": first[1], **_variant(pairs[0][0])},
+        "second": {"method": second[0], "trials": second[1], **_variant(pairs[0][1])},
         "subset": subset,
         "difference": found.difference,
         "ci": list(found.interval),
@@ -360,8 +375,8 @@ def document(
 
     ``seconds`` is the wall time of each phase; ``wall_s`` is their sum, without those that passed ``beside`` another.
     ``interval`` says how intervals were computed; documents without it have those of an older method
-    (``tables.measured``). ``extra`` adds further fields (the
-    report reads ``summary``, ``data`` and ``outcomes``) and may not replace one.
+    (``tables.measured``). ``extra`` adds further fields (the report reads ``summary``, ``data``, ``outcomes`` and
+    ``starts``: method -> the one whose first attempt is its own too) and may not replace one.
     """
     built = {
         "experiment": experiment,

@@ -47,6 +47,11 @@ def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tu
     return found
 
 
+def learners_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """The learners of the methods in a document, method -> learner."""
+    return {row["method"]: row.get("learner", row["method"]) for row in document["rows"]}
+
+
 def measured(document: Mapping[str, Any]) -> str:
     """What the rows of a document are, in words."""
     row = document["rows"][0]
@@ -87,7 +92,7 @@ def table(document: Mapping[str, Any]) -> Table:
         built.add_column("best", justify="center", no_wrap=True)
     for special, entry, cells in _all_lines(document):
         text = [_cell(cells.get((family, subset))) for _, family, subset in wanted]
-        built.add_row(_heading(entry, special).replace(", ", "\n"), *text, *([_best(cells)] if limited else []))
+        built.add_row(line_name(entry, cells, special).replace(", ", "\n"), *text, *([_best(cells)] if limited else []))
     if any(subset == "conflict" for _, _, subset in wanted):
         built.caption = (
             "conflict: only scenes where two readings of the demonstration disagree\n"
@@ -106,7 +111,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         rates = [_cell(cells.get((family, subset))).plain.split("\n") for _, family, subset in wanted]
         text = [f"**{cell[0]}** ({cell[1]})" if len(cell) == 2 else "" for cell in rates]
         best = [_best(cells).replace("|", "and")] if limited else []
-        shown.append(_line([_heading(entry, special), *text, *best]))
+        shown.append(_line([line_name(entry, cells, special), *text, *best]))
     return "\n".join(shown)
 
 
@@ -140,8 +145,10 @@ def _all_lines(document: Mapping[str, Any]) -> Iterator[tuple[str, Entry, dict[t
             yield special, entry, cells
 
 
-def _heading(entry: Entry, special: str) -> str:
-    return f"{label(*entry)}, {special}" if special else label(*entry)
+def line_name(entry: Entry, cells: Mapping[tuple[str, str], Row], special: str = "") -> str:
+    """What a line of the table is called; any of its rows knows the learner."""
+    name = label(*entry, next(iter(cells.values())).get("learner", ""))
+    return f"{name}, {special}" if special else name
 
 
 def _cell(row: Row | None) -> Text:
