@@ -91,6 +91,8 @@ def test_the_picture_is_well_formed():
 def test_every_public_name_is_what_it_says_even_where_a_module_has_the_same_name():
     code = "import watchtrylearn.protocol, watchtrylearn as wtl; assert callable(wtl.rollout); print(wtl.Scene)"
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert sorted(watchtrylearn.__all__) == sorted(watchtrylearn._HOME)
+    assert {"ImageChannel", "TransitionIndex", "ReplaySource", "Group", "TargetCopy"} <= {*watchtrylearn.__all__}
     for name in watchtrylearn.__all__:
         assert callable(getattr(watchtrylearn, name)) or name == "Observation", name
     assert callable(cli.main)

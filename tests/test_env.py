@@ -179,11 +179,11 @@ def test_they_tell_their_states_and_go_on_from_there() -> None:
     for action in actions[:6]:
         seen = one.step(action)[0]
     same(again.reset(seed=5, options={"initial_state": one.state()})[0], seen)
-    assert again.state()[-12] == 6  # steps done
+    assert again.state()[-13] == 6  # steps done
     for action in actions[6:]:
         same(again.step(action), one.step(action))
     many = gymnasium.make_vec(ENV, num_envs=2, task=TASK)
     many.reset(seed=5)
     many.reset(seed=[5, 6], options={"initial_state": [one.state(), None]})
     np.testing.assert_array_equal(many.state()[0], one.state())
-    assert many.state()[:, -12].tolist() == [12, 0]
+    assert many.state()[:, -13].tolist() == [12, 0]

@@ -288,16 +288,51 @@ def test_the_verbs_one_by_one_take_the_suite_from_anywhere(tmp_path: Path, line:
     begin = ["record", "--preset", "debug", "--out", out, "--suite", "line.py:make", "--set", *SMALL]
     assert cli.main(begin) == 0
     stored = json.loads((tmp_path / "run" / "experiment.json").read_text())["experiment"]["suite"]
-    assert stored == f"{line}:make"
+    assert stored == "line.py:make"
     monkeypatch.chdir(tmp_path)
     suite = ["--suite", "robots/line.py:make", "--out", out]
     for verb in (["train", "one_shot"], ["try"], ["train", "watch_try_learn"], ["evaluate"], ["report"]):
         assert cli.main([*verb, *suite]) == 0
     assert {row["method"] for row in document(tmp_path / "run")["rows"]} == {"one_shot", "watch_try_learn"}
     error = refused(capsys, "evaluate", "--out", out)  # no code is run because a directory says so
-    assert f"was begun with the suite {line}:make, which is code from outside" in error
-    assert f"--suite {line}:make" in error
-    assert "was begun with the suite" in refused(capsys, "evaluate", "--out", out, "--suite", f"{ROBOT}:make")
+    assert "was begun with the suite line.py:make, which is code from outside" in error
+    assert "--suite PATH/line.py:make" in error
+    error = refused(capsys, "evaluate", "--out", out, "--suite", f"{line}:mute")
+    assert f"was begun with the suite line.py:make, not {line}:mute" in error
+
+
+def test_a_run_is_found_again_wherever_its_suite_lies_now_and_refused_if_that_has_changed(
+    tmp_path: Path, line: Path, monkeypatch, capsys
+) -> None:
+    """A checkout that was moved, a file that was renamed, and one that was edited between two sessions."""
+    out, folder = tmp_path / "run", tmp_path / "moved"
+    record = ["record", "--preset", "debug", "--out", str(out), "--set", *SMALL, "--suite"]
+    assert cli.main([*record, f"{line}:make"]) == 0
+    assert cli.main(["train", "one_shot", "--out", str(out), "--suite", f"{line}:make"]) == 0
+    line.parent.rename(folder)
+    moved = folder / "line.py"
+    assert cli.main(["evaluate", "--out", str(out), "--suite", f"{moved}:make"]) == 0
+    renamed = moved.rename(folder / "points.py")
+    assert cli.main(["report", "--out", str(out), "--suite", f"{renamed}:make"]) == 0
+    assert cli.main([*record, f"{renamed}:make"]) == 0
+    assert str(tmp_path) not in (out / "experiment.json").read_text()
+
+    monkeypatch.chdir(folder)
+    renamed.rename(moved)
+    moved.write_text(SUITE.replace("self.goal) < 0.2", "self.goal) < 0.1"))
+    for command in (["report", "--out", str(out), "--suite"], record):
+        error = refused(capsys, *command, "line.py:make")
+        assert "run was begun when line.py:make was another file, so what it holds may be of other tasks" in error
+    says = json.loads("{" + error[error.index('"suite_sha256"') : error.index(" into ")] + "}")
+    stored = json.loads((out / "experiment.json").read_text())
+    (out / "experiment.json").write_text(json.dumps(stored | says))
+    assert cli.main(["report", "--out", str(out), "--suite", "line.py:make"]) == 0
+
+
+def test_a_file_that_has_changed_is_run_anew(line: Path) -> None:
+    first = make_suite(f"{line}:make")
+    line.write_text(SUITE.replace('name, spec = "line"', 'name, spec = "edge"'))
+    assert (first.name, make_suite(f"{line}:make").name) == ("line", "edge")
 
 
 def test_a_module_is_found_by_the_second_process_too(tmp_path: Path, line: Path, monkeypatch) -> None:

@@ -83,6 +83,15 @@ def test_a_learner_for_other_dimensions_is_refused_by_name():
         evaluate(Copy(), SUITE, [], trials=0)
 
 
+def test_a_policy_that_says_what_it_is_for_is_refused_elsewhere():
+    policy = Straight(lambda world, marks: 0, [1.0])
+    policy.spec = SPEC
+    assert len(rollout(policy, SUITE.worlds(TASKS[:1], [0]))) == 1
+    policy.spec = replace(SPEC, horizon=9)
+    with pytest.raises(WtlError, match="the policy was made for other dimensions than these worlds: horizon: 9, not 5"):
+        rollout(policy, SUITE.worlds(TASKS[:1], [0]))
+
+
 # ------------------------------------------------------------------------------------ cut off, or settled
 
 

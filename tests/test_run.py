@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from watchtrylearn import cli
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.data.verify import verify
-from watchtrylearn.experiments import evaluation, steps
+from watchtrylearn.experiments import evaluation, experiment, steps
 from watchtrylearn.experiments.run import open_run
 from watchtrylearn.suites.toy import Toy
 from watchtrylearn.system.progress import Display
@@ -80,6 +81,40 @@ def test_advice_is_given_where_it_helps(out: Path) -> None:
     rows.write_bytes(rows.read_bytes()[:-1])
     assert "--skip-bad leaves it out" in record(out)[1]
     assert data.read_bytes() == content
+
+
+OLD = {
+    "batch_size": 64, "learning_rate": 0.003, "final_rate": 0.0, "warmup": 100, "weight_decay": 0.0001,
+    "clip_norm": 1.0, "average": 0.999, "checkpoint_every": 30.0, "log_every": 20, "seed": 0, "threads": 1,
+}  # fmt: skip
+FIVE = ("bc", "contextual", "one_shot", "trials_only", "watch_try_learn")
+
+
+def test_a_run_of_before_experiments_were_plans_goes_on(out: Path) -> None:
+    """Its settings are those of the plan; what another method made then than makes it now is named as what it is."""
+    stored = {
+        "name": "debug", "summary": "the same steps on physics-free point tasks in under a minute", "suite": "toy",
+        "tasks": 4, "demos_per_task": 2, "trials_per_demo": 2, "blind_trials_per_demo": 1, "demos": [0.0, 1.0],
+        "frames": 4, "warm_start": True, "elsewhere": 0.0, "split": "test", "eval_tasks": 2, "scenes": 4, "attempts": 2,
+        "gallery": 0, "seed": 0,
+        "net": {"embedding": "object", "code": 64, "width": 64, "layers": 2, "frames": 12, "hidden": [128, 128],
+                "mixtures": 5, "chunk": 5, "execute": 5, "target_weight": 1.0},
+        "train": {name: {"steps": 2, **OLD} for name in FIVE},
+    }  # fmt: skip
+    new = json.loads((out / "experiment.json").read_text())
+    (out / "experiment.json").write_text(json.dumps({**new, "experiment": stored}))
+    same = experiment("debug", [*TINY, "train.steps=2"])
+    with open_run(out, same, Display(quiet=True)) as run:
+        steps.train(run, "one_shot")
+        scenes = evaluation.evaluation_scenes(run)
+        told = [0] * len(scenes)
+        evaluation.evaluate_otherwise(run, "one_shot-told", "one_shot", scenes, 0, targets=told)
+        path = out / "evaluation" / "one_shot-told" / "made_by.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"learner": "watch_try_learn"}))  # as version 0.1 did
+        with pytest.raises(
+            WtlError, match=r"one_shot-told was made by 'watch_try_learn', not by 'one_shot'; remove it"
+        ):
+            evaluation.evaluate_otherwise(run, "one_shot-told", "one_shot", scenes, 0, targets=told)
 
 
 def test_a_dataset_that_is_a_link_is_refused_and_a_run_that_is_one_is_not(tmp_path: Path, out: Path) -> None:

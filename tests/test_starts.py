@@ -36,10 +36,10 @@ def sent(episode):
     return episode.action if episode.executed is None else episode.executed
 
 
-def attempts(name):
+def attempts(name, first=0):
     """Experts sent to the right thing and to the wrong one, and random commands; all families."""
     suite = make_suite(name)
-    tasks = suite.tasks("test")[: {"toy": 4, "reacher": 2, "tabletop": 4}[name]]
+    tasks = suite.tasks("test")[first : first + {"toy": 4, "reacher": 2, "tabletop": 4}[name]]
     seeds = [7 + i for i in range(len(tasks))]
     found = [*suite.demonstrations(tasks, seeds), *rollout(Anything(suite.spec), suite.worlds(tasks, seeds))]
     if name == "tabletop":
@@ -274,3 +274,39 @@ def test_worlds_tell_where_they_are():
     observation, info = worlds.reset(options={"initial_state": [None, first]})
     assert info["step"].tolist() == [0, 1]
     np.testing.assert_array_equal(observation[STATE][0], begun[STATE][0])
+
+
+# ---------------------------------------------------------------------------------------- states of other scenes
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_state_of_another_scene_is_taken_whole(name):
+    """What is meant there is meant here: told the other scene's start, or a step of it, a world goes on as that one."""
+    suite, found = attempts(name, first=4 if name == "tabletop" else 0)  # there, tasks that mean a place
+    wholes = [e for e in found if len(e) > 1]
+    steps = [1 + i % (len(e) - 1) for i, e in enumerate(wholes)]
+    there = suite.worlds([e.task for e in wholes], [e.seed for e in wholes])
+    here = suite.worlds([e.task for e in wholes], [e.seed + 1 for e in wholes])  # what was on the left is on the right
+    playing = [sent(e) for e in wholes]
+    for start, begin in ((states(there, wholes, steps), steps), ([e.initial_state for e in wholes], [0] * len(wholes))):
+        rests = rollout(Playing(playing, begin), here, start=start)
+        for whole, step, rest in zip(wholes, begin, rests, strict=True):
+            same_rest(whole, step, rest)
+    assert {e.success for e in wholes} == {True, False}
+    plain = rollout(Playing(playing, [0] * len(wholes)), here)  # and in their own scenes they mean what they meant
+    again = rollout(
+        Playing(playing, [0] * len(wholes)), suite.worlds([e.task for e in wholes], [e.seed + 1 for e in wholes])
+    )
+    for one, other in zip(plain, again, strict=True):
+        same_rest(other, 0, one)
+
+
+@pytest.mark.sim
+def test_a_later_state_of_another_task_of_the_tabletop_is_refused():
+    suite = make_suite("tabletop")
+    tasks = [task for task in suite.tasks("test") if task.family == "grasp"][:2]
+    (demo,) = suite.demonstrations(tasks[:1], [3])
+    (middle,) = states(suite.worlds(tasks[:1], [3]), [demo], [5])
+    told = f"the state that world 1 is to begin at is of another task than {tasks[1].name}"
+    with pytest.raises(WtlError, match=told):
+        rollout(Anything(suite.spec), suite.worlds(tasks, [3, 3]), start=[middle, middle])

@@ -20,6 +20,7 @@ from gymnasium import register, registry
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.batches import collate, gather, stack
     from watchtrylearn.data.frames import load_memory
+    from watchtrylearn.data.indices import SliceIndex, TableIndex, TransitionIndex
     from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.memory import EpisodeMemory
     from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
@@ -32,23 +33,28 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.watch_try_learn import WatchTryLearnConfig
     from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.target_net import NetConfig
+    from watchtrylearn.ops.noise import SmoothNoise
     from watchtrylearn.protocol import Attempt, Scene, evaluate
     from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
     from watchtrylearn.training.config import TrainConfig
     from watchtrylearn.training.fit import fit
     from watchtrylearn.training.sources import FixedSource, OnPolicySource, ReplaySource
+    from watchtrylearn.training.update import Group, TargetCopy
     from watchtrylearn.types import (
         Adaptive,
         Channel,
         Context,
         Episode,
         Explorer,
+        ImageChannel,
         Learner,
         Observation,
         Policy,
         Spec,
+        Successor,
         Task,
+        Tellable,
         WtlError,
     )
 
@@ -57,6 +63,9 @@ _HOME = {
     "gather": "data.batches",
     "stack": "data.batches",
     "load_memory": "data.frames",
+    "SliceIndex": "data.indices",
+    "TableIndex": "data.indices",
+    "TransitionIndex": "data.indices",
     "EpisodeMemory": "data.memory",
     "EpisodeTable": "data.sampling",
     "PairIndex": "data.sampling",
@@ -72,6 +81,7 @@ _HOME = {
     "TrialsOnlyConfig": "learners.trials_only",
     "WatchTryLearnConfig": "learners.watch_try_learn",
     "NetConfig": "nn.target_net",
+    "SmoothNoise": "ops.noise",
     "Attempt": "protocol",
     "Scene": "protocol",
     "evaluate": "protocol",
@@ -85,16 +95,21 @@ _HOME = {
     "FixedSource": "training.sources",
     "OnPolicySource": "training.sources",
     "ReplaySource": "training.sources",
+    "Group": "training.update",
+    "TargetCopy": "training.update",
     "Adaptive": "types",
     "Channel": "types",
     "Context": "types",
     "Episode": "types",
     "Explorer": "types",
+    "ImageChannel": "types",
     "Learner": "types",
     "Observation": "types",
     "Policy": "types",
     "Spec": "types",
+    "Successor": "types",
     "Task": "types",
+    "Tellable": "types",
     "WtlError": "types",
     "pretrained": "learners.weights",
 }
@@ -113,11 +128,12 @@ if (
 __version__ = version("watchtrylearn")
 __all__ = [
     "Adaptive", "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory",
-    "EpisodeStore", "EpisodeTable", "Explorer", "FixedSource", "Learner", "NetConfig", "Observation", "OnPolicySource",
-    "OneShotConfig", "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene", "Spec", "Suite", "Task", "TrainConfig",
-    "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate", "fit", "gather", "learner_names",
-    "load", "load_memory", "make_learner", "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "states",
-    "suite_names",
+    "EpisodeStore", "EpisodeTable", "Explorer", "FixedSource", "Group", "ImageChannel", "Learner", "NetConfig",
+    "Observation", "OnPolicySource", "OneShotConfig", "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene",
+    "SliceIndex", "SmoothNoise", "Spec", "Successor", "Suite", "TableIndex", "TargetCopy", "Task", "Tellable",
+    "TrainConfig", "TransitionIndex", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate",
+    "fit", "gather", "learner_names", "load", "load_memory", "make_learner", "make_suite", "pretrained",
+    "read_lerobot", "rollout", "stack", "states", "suite_names",
 ]  # fmt: skip
 
 

@@ -22,7 +22,16 @@ from watchtrylearn.ops.random import generator
 from watchtrylearn.recorder import Recorder
 from watchtrylearn.system.watchdog import watched
 from watchtrylearn.types import Episode, Kind, Observation, Policy, WtlError
-from watchtrylearn.worlds import States, commands, full_states, identity, require_resumable, start_states
+from watchtrylearn.worlds import (
+    States,
+    commands,
+    full_states,
+    identity,
+    require_fitting,
+    require_resumable,
+    start_states,
+    worst_reward,
+)
 
 STEP_TIMEOUT = 60.0  # seconds that a policy's action, or a step of the worlds, may take
 RAISED, HUNG, BAD_ACTION = "raised", "hung", "bad_action"  # the terms of attempts that broke down
@@ -67,7 +76,10 @@ def rollout(
         attempt: which attempt at the scene this is. World ``i``'s randomness depends on
             (run_seed, task, scene seed, attempt) alone, not on the other worlds or their order.
         start: the state at which each world begins, None for its scene's start: an ``Episode.initial_state``, or what
-            ``states`` finds at any step of an episode. The steps before it count towards the horizon.
+            ``states`` finds at any step of an episode. The steps before it count towards the horizon, but the policy is
+            not told of them: it begins as at a scene's start, and one that counts its steps, as networks with a time
+            input do, counts from 0. A state may be of another scene; task, scene seed, success and reward are those of
+            the world, as they apply to what stands there (docs/suites.md, "Beginning in the middle").
         disturbance: what happens to commands on their way. It has random numbers of its own.
         rngs: one generator per world, from which the policy and then the disturbance draw, instead of the above.
         on_step: called after every control step with the number of worlds still running.
@@ -83,9 +95,7 @@ def rollout(
             commands, worlds cannot begin where told, or a ``reset`` hangs.
     """
     tasks, seeds, spec = identity(worlds)
-    found = getattr(policy, "spec", spec).differences(spec)
-    if found:
-        raise WtlError(f"the policy was made for other dimensions than these worlds: {'; '.join(found)}")
+    require_fitting(policy, spec)
 
     def stream(name: str) -> Sequence[np.random.Generator]:
         if rngs is not None:
@@ -94,7 +104,7 @@ def rollout(
 
     streams = stream("attempt"), stream("disturbance") if disturbance is not None else ()
     begins = None if start is None else start_states(start, len(tasks))
-    record = Recorder(tasks, seeds, spec, getattr(worlds, "worst_reward", 0.0))
+    record = Recorder(tasks, seeds, spec, worst_reward(worlds))
     with _guarded(worlds) as guards:
         run = _Run(policy, worlds, record, guards, streams, begins, disturbance, on_step)
         if step_timeout is None:

@@ -320,7 +320,10 @@ class Transitions:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts in a batch of worlds at once. It may keep state between ``reset`` and the end of the episodes."""
+    """Acts in a batch of worlds at once. It may keep state between ``reset`` and the end of the episodes.
+
+    It may have a ``spec``; worlds of other dimensions then refuse it before anything is attempted.
+    """
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> None:
         """Begin one episode per world; world ``i`` draws all its randomness from ``rngs[i]``."""

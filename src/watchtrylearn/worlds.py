@@ -1,5 +1,8 @@
 """What worlds say of themselves, and how they take commands and starts: what suites and rollouts share.
 
+What worlds must carry, ``describe`` sets and ``identity`` reads: ``tasks``, ``seeds``, ``episode_spec``. What they may
+carry beside it is ``worst_reward``; what they may be able to do is to begin where told (``Resumable``).
+
 The **full state** of a world is one vector: first the simulator's own state, then what an episode remembers beside it
 (how many steps are done, what its judge holds). From the full state before step t a world goes on exactly as it did.
 The simulator's part alone is where a scene begins: nothing is remembered there yet.
@@ -16,7 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64
 
-from watchtrylearn.types import Channel, Spec, Task, WtlError
+from watchtrylearn.types import Channel, Policy, Spec, Task, WtlError
 
 States = Sequence[Float[np.ndarray, "_"] | None] | Float[np.ndarray, "world _"]  # None: where the scene begins
 
@@ -63,6 +66,18 @@ def identity(worlds: VectorEnv) -> tuple[Sequence[Task], Sequence[int], Spec]:
         )
     carried: Any = worlds
     return carried.tasks, carried.seeds, carried.episode_spec
+
+
+def worst_reward(worlds: VectorEnv) -> float:
+    """What an attempt that breaks down gets for each step left: the worlds' attribute ``worst_reward``, else 0."""
+    return float(getattr(worlds, "worst_reward", 0.0))
+
+
+def require_fitting(policy: Policy, spec: Spec) -> None:
+    """``WtlError`` if a policy says, by an attribute ``spec``, that it was made for worlds of other dimensions."""
+    found = getattr(policy, "spec", spec).differences(spec)
+    if found:
+        raise WtlError(f"the policy was made for other dimensions than these worlds: {'; '.join(found)}")
 
 
 def commands(actions: Any, channel: Channel, worlds: int) -> Float32[np.ndarray, "world act"]:

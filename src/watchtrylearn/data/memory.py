@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from watchtrylearn.data.sampling import EpisodeTable, Facts
+from watchtrylearn.data.sampling import EpisodeFacts, EpisodeTable
 from watchtrylearn.ops.frames import spread_frames
 from watchtrylearn.types import Episode, EpisodeBatch, Spec, WtlError
 
@@ -106,7 +106,7 @@ class EpisodeMemory:
         self._end = 0  # frames ever appended; frame number i is at place i % room
         self._begin, self._length = np.zeros((2, 0), int)
         self._success, self._terminated = np.zeros(0, np.float32), np.zeros(0, bool)
-        self._facts: list[Facts] = []
+        self._facts: list[EpisodeFacts] = []
         self._table: EpisodeTable | None = None
         self._add(episodes)
 
@@ -157,7 +157,7 @@ class EpisodeMemory:
         self._length = np.concatenate([self._length, np.array([len(e) for e in episodes], int)])
         self._success = np.concatenate([self._success, np.array([e.success for e in episodes], np.float32)])
         self._terminated = np.concatenate([self._terminated, np.array([e.terminated for e in episodes], bool)])
-        self._facts += map(Facts.of, episodes)
+        self._facts += map(EpisodeFacts.of, episodes)
         self._table = None
         self._drop(int(np.searchsorted(self._begin, self._end - self._room)))
 

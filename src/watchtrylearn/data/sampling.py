@@ -114,7 +114,7 @@ class Indexing(Protocol):
         """The index of the episodes in ``table``."""
 
 
-class Facts(NamedTuple):
+class EpisodeFacts(NamedTuple):
     """What sampling needs to know of one episode; failed demonstrations and diverged episodes have no role in
     training."""
 
@@ -125,10 +125,10 @@ class Facts(NamedTuple):
     is_trial: bool
 
     @staticmethod
-    def of(episode: Episode) -> Facts:
+    def of(episode: Episode) -> EpisodeFacts:
         usable = not episode.diverged and len(episode) > 0
         is_demo, is_trial = episode.kind == "demo" and bool(episode.success), episode.kind == "trial"
-        return Facts(episode.task.name, episode.seed, len(episode), usable and is_demo, usable and is_trial)
+        return EpisodeFacts(episode.task.name, episode.seed, len(episode), usable and is_demo, usable and is_trial)
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ class EpisodeTable:
     @staticmethod
     def of(episodes: Sequence[Episode]) -> EpisodeTable:
         """The table of ``episodes``; failed demonstrations and diverged episodes have no role in training."""
-        return EpisodeTable.from_facts([Facts.of(episode) for episode in episodes])
+        return EpisodeTable.from_facts([EpisodeFacts.of(episode) for episode in episodes])
 
     @staticmethod
-    def from_facts(facts: Sequence[Facts]) -> EpisodeTable:
+    def from_facts(facts: Sequence[EpisodeFacts]) -> EpisodeTable:
         names = {name: number for number, name in enumerate(sorted({fact.task for fact in facts}))}
         return EpisodeTable(
             task=np.array([names[fact.task] for fact in facts], int),

@@ -17,7 +17,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.learners import outline
 from watchtrylearn.reporting.documents import Seconds, Text
 from watchtrylearn.suites import Suite, make_suite
-from watchtrylearn.suites.outside import is_outside, located
+from watchtrylearn.suites.outside import file_sha256, is_file, is_outside, located, without_folder
 from watchtrylearn.system.files import contained, directory_lock, read_typed, write_json
 from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import refuse_changes
@@ -51,6 +51,7 @@ class _Stored:
 
     experiment: dict[str, Any]
     versions: dict[str, str]
+    suite_sha256: str | None = None  # of the file of a suite from outside, which may be anywhere
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def open_run(
     the holder itself has started (``beside.py``).
 
     Without an ``experiment``, the directory's own is continued. Code of a ``suite`` from outside is never run because a
-    directory says so: whoever opens such a run names the suite again.
+    directory says so: whoever opens such a run names the suite again. A file may lie elsewhere by then, or be called
+    otherwise, as long as it holds the same.
 
     Raises ``WtlError`` if there is no experiment, or if the directory holds one with other settings, naming each.
     """
@@ -141,31 +143,50 @@ def open_run(
     require_device(device)
     lock = directory_lock(directory / BESIDE, wait=LAST_BREATH) if second else directory_lock(directory)
     with lock, _one_torch_thread():
-        kept = _kept(settings) if settings.exists() else None
+        kept = _kept(settings, suite if experiment is None else experiment.suite) if settings.exists() else None
         if kept is not None and experiment is not None:
             refuse_changes(settings_of(kept), settings_of(experiment), directory, _HARMLESS)
         chosen = experiment or kept
         assert chosen is not None
-        made = make_suite(_named(chosen, directory, suite if experiment is None else chosen.suite))
+        digest = file_sha256(chosen.suite)
+        made = make_suite(chosen.suite)
         chosen_tasks(made, "train", chosen.tasks, "tasks")
         chosen_tasks(made, chosen.split, chosen.eval_tasks, "eval_tasks")
         for method in chosen.methods.values():
             outline(method.learner, made.spec, method.config)  # refuses sizes that do not fit
         if kept is None:  # nothing is written before everything is found sound
-            write_json(settings, {"experiment": as_json(chosen), "versions": checkpoint.versions()})
+            stored = _Stored(
+                as_json(replace(chosen, suite=without_folder(chosen.suite))), checkpoint.versions(), digest
+            )
+            write_json(settings, {name: value for name, value in vars(stored).items() if value is not None})
         yield Run(directory, chosen, made, display, skip_bad, device, second)
 
 
-def _named(experiment: Experiment, directory: Path, told: str | None) -> str:
-    """The suite of an experiment; one from outside must be ``told`` by whoever opens its run."""
-    if is_outside(experiment.suite) and told is None:
+def _named(begun: str, sha256: str | None, settings: Path, told: str | None) -> str:
+    """The suite that a run was ``begun`` with, where it is now; one from outside must be ``told`` by whoever opens its
+    run. A file is known by what it holds and by its function, a module by its name."""
+    directory = settings.parent
+    if is_outside(begun) and told is None:
+        place = f"PATH/{begun}" if is_file(begun) else begun
         raise WtlError(
-            f"{directory} was begun with the suite {experiment.suite}, which is code from outside this library; "
-            f"if you trust it, name it: --suite {experiment.suite}"
+            f"{directory} was begun with the suite {begun}, which is code from outside this library; "
+            f"if you trust it, name it: --suite {place}"
         )
-    if told is not None and located(told) != experiment.suite:
-        raise WtlError(f"{directory} was begun with the suite {experiment.suite}, not {told}")
-    return experiment.suite
+    if told is None:
+        return begun
+    if not (is_file(begun) and is_file(told) and begun.rpartition(":")[2] == told.rpartition(":")[2]):
+        if told != begun:
+            raise WtlError(f"{directory} was begun with the suite {begun}, not {told}")
+        return begun
+    found = file_sha256(told)
+    if found != sha256:
+        noted = f"when {begun} was another file" if sha256 else f"without a note of what was in {begun}"
+        raise WtlError(
+            f"{directory} was begun {noted}, so what it holds may be of other tasks than those of {told}; put back the "
+            "file that it was, or choose another directory, or, if tasks and worlds are still the same, say so: write "
+            f'"suite_sha256": "{found}" into {settings}'
+        )
+    return located(told)
 
 
 def require_device(device: str) -> None:
@@ -188,14 +209,15 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _kept(settings: Path) -> Experiment:
-    """The experiment that a run directory belongs to."""
+def _kept(settings: Path, told: str | None) -> Experiment:
+    """The experiment that a run directory belongs to, in the suite that it was begun with."""
     stored = read_typed(settings, _Stored)
     try:
-        return read_experiment(stored.experiment, "experiment")
+        found = read_experiment(stored.experiment, "experiment")
     except WtlError as error:
         by = f"version {stored.versions.get('watchtrylearn', 'unknown')[:20]}"
         raise WtlError(f"{settings}, written by {by}, is not an experiment of this version: {error}") from error
+    return replace(found, suite=_named(found.suite, stored.suite_sha256, settings, told))
 
 
 def chosen_tasks(suite: Suite, split: Split, count: int, option: str) -> list[Task]:

@@ -181,7 +181,9 @@ def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
         write_json(path, present)
     elif not path.exists():
         raise WtlError(f"{store.path} does not say which weights made it ({MADE_BY} is missing); remove it")
-    elif read_typed(path, dict[str, str]) != present:
+    elif (noted := read_typed(path, dict[str, str])) != present:
+        if noted.get("learner") != name:
+            raise WtlError(f"{store.path} was made by {noted.get('learner', '')[:60]!r}, not by {name!r}; remove it")
         raise WtlError(f"{store.path} was made by other weights than those in {run.directory / name}; remove it")
     return store
 

@@ -1,4 +1,4 @@
-"""Suites: families of tasks with worlds to attempt them in. This module holds the protocols and the registry.
+"""Suites: families of tasks with worlds to attempt them in. This module holds the protocols and finds the suites.
 
 To bring your own robot, implement ``Suite`` (a page; see ``examples/``): nothing else in the library needs to
 know about it. What else a suite can do it says by having the methods of further protocols, each of them optional:
@@ -9,7 +9,9 @@ know about it. What else a suite can do it says by having the methods of further
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, overload, runtime_checkable
 
 import gymnasium
@@ -116,19 +118,24 @@ class Rewarding(Protocol):
         """
 
 
-_SUITES = {  # name -> module with make(): imported on use, so that the core needs no simulator
-    "toy": "watchtrylearn.suites.toy",
-    "reacher": "watchtrylearn.suites.reacher",
-    "tabletop": "watchtrylearn.suites.tabletop.suite",
-}
-
-
 def suite_names() -> list[str]:
-    return sorted(_SUITES)
+    """The suites of this folder. To be in it is all it takes: as NAME.py or NAME/suite.py, with a function ``make``."""
+    return sorted(_modules())
+
+
+def _modules() -> dict[str, str]:
+    """Suite -> the module that makes it. Only read: suites are imported on use, so that the core needs no simulator."""
+    found: dict[str, str] = {}
+    for folder in map(Path, __path__):
+        for file in (*folder.glob("*.py"), *folder.glob("*/suite.py")):
+            if re.search(r"^def make\(", file.read_text("utf-8"), flags=re.MULTILINE):
+                parts = file.relative_to(folder).with_suffix("").parts
+                found[parts[0]] = ".".join((__name__, *parts))
+    return found
 
 
 @overload
-def make_suite(name: Literal["tabletop"]) -> Tabletop: ...
+def make_suite(name: Literal["tabletop"]) -> Tabletop: ...  # for type checkers, who know more of these
 @overload
 def make_suite(name: Literal["reacher"]) -> Reacher: ...
 @overload
@@ -143,10 +150,11 @@ def make_suite(name: str) -> Suite:
     if is_outside(name):
         outside: Suite = outside_suite(name)
         return outside
-    if name not in _SUITES:
-        raise WtlError(f"unknown suite {name!r}; {suggestion(name, _SUITES)}")
+    known = _modules()
+    if name not in known:
+        raise WtlError(f"unknown suite {name!r}; {suggestion(name, known)}")
     try:
-        module = importlib.import_module(_SUITES[name])
+        module = importlib.import_module(known[name])
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("mujoco", "mujoco_warp", "av"):
             raise WtlError(

@@ -5,10 +5,12 @@ The module is one that Python can import, or a file. Naming one is what runs its
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from importlib.abc import SourceLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,10 +26,26 @@ def is_outside(name: str) -> bool:
     return ":" in name
 
 
+def is_file(name: str) -> bool:
+    """Does ``name`` lead to a file, and not to a module that Python can import?"""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def file_sha256(name: str) -> str | None:
+    """The SHA-256 of the file of PATH.py:FUNCTION, by which it is known wherever it is; None for any other suite."""
+    return hashlib.sha256(_content(Path(name.rpartition(":")[0]), name)).hexdigest() if is_file(name) else None
+
+
+def without_folder(name: str) -> str:
+    """``name`` without the folder that a file is in."""
+    module, _, function = name.rpartition(":")
+    return f"{Path(module).name}:{function}" if is_file(name) else name
+
+
 def located(name: str) -> str:
     """``name`` so that it means the same from anywhere: a file by its absolute path."""
-    module, colon, function = name.rpartition(":")
-    return f"{Path(module).resolve()}:{function}" if colon and module.endswith(".py") else name
+    module, _, function = name.rpartition(":")
+    return f"{Path(module).resolve()}:{function}" if is_file(name) else name
 
 
 def outside_suite(name: str) -> Any:
@@ -62,15 +80,19 @@ def search_path(name: str) -> list[str]:
     return [str(Path(file).resolve().parents[levels])]
 
 
+def _content(path: Path, whole: str) -> bytes:
+    if not path.is_file():
+        raise WtlError(f"suite {whole}: there is no file {path}")
+    return path.read_bytes()
+
+
 def _module(name: str, whole: str) -> ModuleType:
-    path = Path(name)
-    if name.endswith(".py"):
-        if not path.is_file():
-            raise WtlError(f"suite {whole}: there is no file {path}")
+    if is_file(whole):
+        content = _content(Path(name), whole)
     elif not all(part.isidentifier() for part in name.split(".")):
         raise WtlError(f"a suite from outside is MODULE:FUNCTION or PATH.py:FUNCTION, not {whole[:100]!r}")
     try:
-        return _from_file(path.resolve()) if name.endswith(".py") else importlib.import_module(name)
+        return _from_file(Path(name).resolve(), content) if is_file(whole) else importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name in {name, *(name.rpartition(".")[:1])}:
             hint = f"no module {name!r}; a file is PATH.py:FUNCTION"
@@ -80,12 +102,26 @@ def _module(name: str, whole: str) -> ModuleType:
         raise WtlError(f"suite {whole}: importing it raised {_told(error)}") from error
 
 
-def _from_file(path: Path) -> ModuleType:
-    """The module in a file, run once. It may import its neighbours, which hide nothing that is installed."""
-    name = f"watchtrylearn_outside:{path}"
+class _Loader(SourceLoader):
+    """Loads the very bytes that were hashed, and no bytecode of others."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self.path, self.content = path, content
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.path)
+
+    def get_data(self, path: str) -> bytes:
+        return self.content
+
+
+def _from_file(path: Path, content: bytes) -> ModuleType:
+    """The module in a file, run once (and again when it has changed). It may import its neighbours, which hide nothing
+    that is installed."""
+    name = f"watchtrylearn_outside:{path}:{hashlib.sha256(content).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(path, content))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

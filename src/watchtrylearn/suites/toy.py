@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
@@ -109,9 +109,7 @@ class Toy:
     ) -> Float[np.ndarray, "batch"]:
         """1 where the right mark is reached; an attempt ends there."""
         marks = next_observation[ENVIRONMENT].astype(np.float64).reshape(-1, 2, 2)
-        values = np.array([int(t["value"]) for t in tasks])
-        a_is_right = marks[:, 0, 0] > marks[:, 1, 0]
-        goal = np.where([t["reading"] == "identity" for t in tasks], values, values ^ a_is_right)
+        goal = _meant(tasks, marks)
         distance = np.linalg.norm(marks[np.arange(len(goal)), goal] - next_observation[STATE][:, :2], axis=-1)
         reached: np.ndarray = distance < REACH
         return reached.astype(np.float64)
@@ -160,7 +158,6 @@ class PointWorlds(VectorEnv):
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
         describe(self, SPEC, tasks, seeds)
         self.marks = np.stack([_marks(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
-        self.goal = np.array([Toy().target(t, s) for t, s in zip(tasks, seeds, strict=True)])
         self.sign = np.array([[float(t["sign"]), 1.0] for t in tasks])
         self._ready = False
 
@@ -171,6 +168,7 @@ class PointWorlds(VectorEnv):
         own = np.concatenate([np.zeros((self.num_envs, 2)), self.marks.reshape(-1, 4)], 1)
         physics, memory, _ = begin(options, own, 2, STEPS)
         self.point, self.placed = physics[:, :2].copy(), physics[:, 2:].reshape(-1, 2, 2)  # the marks as they lie now
+        self.goal = _meant(self.tasks, self.placed)
         self.count = memory[:, 0].astype(int)
         self._ready = True
         self.ended, self.diverged = np.zeros((2, self.num_envs), bool)
@@ -226,6 +224,13 @@ def make() -> Toy:
 def _swapped(seed: int) -> int:
     """1 where A is on the right: odd seeds, so that consecutive seeds are exactly half and half."""
     return seed % 2
+
+
+def _meant(tasks: Sequence[Task], marks: Float[np.ndarray, "task mark dim"]) -> Int[np.ndarray, "task"]:
+    """The right mark of every task, 0 (A) or 1 (B), where the marks lie so."""
+    values = np.array([int(t["value"]) for t in tasks])
+    a_is_right = marks[:, 0, 0] > marks[:, 1, 0]
+    return np.where([t["reading"] == "identity" for t in tasks], values, values ^ a_is_right)
 
 
 def _marks(task: Task, seed: int) -> Float[np.ndarray, "mark dim"]:

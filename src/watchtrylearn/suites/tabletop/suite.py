@@ -18,7 +18,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.suites.kitchen.objects import KitchenObject, kitchen_objects
@@ -113,7 +113,7 @@ class Tabletop:
 
     def target(self, task: Task, seed: int) -> int:
         """The entity slot of the right target in scene ``seed``."""
-        return 2 * (task.family == "button") + _chosen(task, seed)
+        return 2 * (task.family == "button") + _chosen(task, arrange.swapped(seed))
 
     def conflict(self, task: Task, demo_seed: int, seed: int) -> bool:
         """Do the two readings of a demonstration in scene ``demo_seed`` disagree in scene ``seed``?"""
@@ -182,18 +182,18 @@ def model_row(task: Task) -> ModelRow:
     return ModelRow((str(objects[0]), str(objects[1])), (COLOURS[str(colours[0])], COLOURS[str(colours[1])]))
 
 
-def _judge(tasks: Sequence[Task], seeds: Sequence[int]) -> Judge:
+def _judge(tasks: Sequence[Task], swapped: Sequence[int] | Bool[np.ndarray, "world"]) -> Judge:
     return Judge(
         families=[task.family for task in tasks],
-        target=np.array([_chosen(task, seed) for task, seed in zip(tasks, seeds, strict=True)]),
+        target=np.array([_chosen(task, int(other)) for task, other in zip(tasks, swapped, strict=True)]),
         side=np.array([arrange.goal_side(task) for task in tasks]),
     )
 
 
-def _chosen(task: Task, seed: int) -> int:
-    """0 or 1: which of the two objects, or of the two buttons, is meant."""
+def _chosen(task: Task, swapped: int) -> int:
+    """0 or 1: which of the two objects, or of the two buttons, is meant; ``swapped``: the first one is on the right."""
     value = int(task["value"])
-    return value if task["reading"] == "identity" else value ^ arrange.swapped(seed)
+    return value if task["reading"] == "identity" else value ^ swapped
 
 
 # --------------------------------------------------------------------------------------------------- tasks

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
+from watchtrylearn.ops.random import generator
 from watchtrylearn.suites.geometry import (
     angular_velocity,
     hinges_from_rotation_vector,
@@ -51,7 +52,8 @@ class TabletopWorlds(VectorEnv):
     """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``, with the model of ``rows[i]``.
 
     Args:
-        start, judge: where a scene begins, and who judges attempts at tasks in scenes.
+        start: where a scene begins.
+        judge: who judges attempts at tasks, given where the first of the two things that may be meant is on the right.
         nthread: threads that step the worlds; 0 for all processors.
     """
 
@@ -69,11 +71,13 @@ class TabletopWorlds(VectorEnv):
         seeds: Sequence[int],
         rows: Sequence[ModelRow],
         start: Callable[[Task, int], Start],
-        judge: Callable[[Sequence[Task], Sequence[int]], Judge],
+        judge: Callable[[Sequence[Task], Bool[np.ndarray, "world"]], Judge],
         nthread: int = 0,
     ) -> None:
         describe(self, spec, tasks, seeds)
         self._start_of, self._judge_of = start, judge
+        self.judge = judge(self.tasks, np.zeros(self.num_envs, bool))
+        self._task_marks = np.array([generator("task mark", t.name).integers(2**48) for t in tasks], float)
         self.batch = Batch(shared.model, self.num_envs, nthread)
         for name, values in shared.fields(rows).items():
             self.batch.expand(name)[:] = values
@@ -105,24 +109,29 @@ class TabletopWorlds(VectorEnv):
             raise WtlError("reset_mask needs an earlier reset of all worlds")
         if seed is not None:
             self._set_scenes(range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed, mask)
-        physics, memory, told = begin(options, self._start, 2 + MEMORY, self.episode_spec.horizon)
+        physics, memory, told = begin(options, self._start, 3 + MEMORY, self.episode_spec.horizon)
+        strange = told & (memory[:, 2] != self._task_marks)
+        if strange.any():
+            i = int(np.argmax(strange))
+            raise WtlError(f"the state that world {i} is to begin at is of another task than {self.tasks[i].name}")
         self._began[mask] = physics[mask]
         self.batch.state[mask] = physics[mask]
         self._count[mask] = memory[mask, 0]
         self._terminated[mask] = self._diverged[mask] = False
         self._ready = True
         self.judge.reset(self._views.facts(), mask)
-        self.judge.remember(memory[:, 2:], mask & told)
+        self.judge.remember(memory[:, 3:], mask & told)
+        self.judge.target[mask] = self._judge_of(self.tasks, self._swapped()).target[mask]
         self._observe(mask)
         begun = {"step": self._count.copy()} if "initial_state" in options else {}
         return self._copy(), {"initial_state": self._began.copy(), **begun}
 
     def state(self) -> Float[np.ndarray, "world state"]:
-        """The simulator's state, steps done, whether the attempt has ended, and what the judge remembers."""
+        """The simulator's state, steps done, whether the attempt has ended, the task's mark, and the judge's memory."""
         if not self._ready:
             raise WtlError("call reset() before state()")
         ended = self._terminated | (self._count >= self.episode_spec.horizon)
-        memory = np.concatenate([np.stack([self._count, ended], axis=1), self.judge.memory()], axis=1)
+        memory = np.concatenate([np.stack([self._count, ended, self._task_marks], 1), self.judge.memory()], axis=1)
         return np.concatenate([self.batch.state, memory], axis=1)
 
     def step(
@@ -173,15 +182,21 @@ class TabletopWorlds(VectorEnv):
         for i in np.flatnonzero(mask).tolist():
             self.seeds[i] = int(seeds[i])
             self._starts[i] = self._start_of(self.tasks[i], self.seeds[i])
-        judge = self._judge_of(self.tasks, self.seeds)
-        if mask.all():
-            self.judge = judge
-        self.judge.target = judge.target
         kept = self.batch.state.copy()
         self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self._views.place(list(self._starts.values()))
         self._start: np.ndarray = self.batch.state.copy()
         self.batch.state[~mask] = kept[~mask]
+
+    def _swapped(self) -> Bool[np.ndarray, "world"]:
+        """Where, when the attempt began, the first of the two things that may be meant was on the right.
+
+        Read off what stands there: a world may begin at a state of another scene.
+        """
+        objects, buttons = self.judge.start[:, :, 0], self._views.mocap[:, 1:, 0]
+        things = np.where(self.judge.families[:, None] == "button", buttons, objects)
+        swapped: np.ndarray = things[:, 0] > things[:, 1]
+        return swapped
 
     def _observe(self, fresh: Bool[np.ndarray, "world"]) -> None:
         """Refresh what moved; a diverged world keeps its last sound observation."""
