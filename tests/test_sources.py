@@ -22,7 +22,7 @@ from image_episodes import episode as image_episode
 from image_episodes import mark
 from points import STEP, Points, optimum, start
 from pretend_device import AT, Elsewhere, pretending
-from processes import fork, wait
+from processes import fork, kill, wait
 from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, PolicyGradientConfig, value_targets
 from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
@@ -182,11 +182,7 @@ def test_kill_9_at_random_moments_does_not_change_a_bit(kind: str, tmp_path: Pat
     draw = generator("kill", kind)
     for target, slow in ((-1, 0.0), (-1, 0.02), (0, 0.0), (3, 0.02), (8, 0.0), (9, 0.0), (15, 0.02)):
         pid = fork(lambda slow=slow: run(kind, tmp_path, slow=slow))
-        while newest(tmp_path) < target:
-            time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.1))
-        os.kill(pid, signal.SIGKILL)
-        assert wait(pid) == -signal.SIGKILL
+        kill(pid, lambda target=target: newest(tmp_path) >= target, after=draw.uniform(0, 0.1))
     assert wait(fork(lambda: run(kind, tmp_path))) == 0
     assert outcome(tmp_path) == outcome(calm(kind))
 
