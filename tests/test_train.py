@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from processes import fork, wait
+from processes import fork, kill, wait
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.files import directory_lock
 from watchtrylearn.system.progress import Display
@@ -421,11 +421,7 @@ def test_kill_9_at_random_moments_does_not_change_a_bit(tmp_path: Path) -> None:
     draw = generator("kill")
     for target in (0, 0, 3, 12, 13, 30, 50):
         pid = fork(lambda: train(tmp_path / "wild", c, learner=NOISY, sample=slow_sample))
-        while newest_step(tmp_path / "wild") < target:
-            time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.05))
-        os.kill(pid, signal.SIGKILL)
-        assert wait(pid) == -signal.SIGKILL
+        kill(pid, lambda target=target: newest_step(tmp_path / "wild") >= target, after=draw.uniform(0, 0.05))
     assert wait(fork(lambda: train(tmp_path / "wild", c, learner=NOISY))) == 0
     assert outcome(tmp_path / "wild") == outcome(tmp_path / "calm")
 
@@ -447,41 +443,31 @@ def test_the_checkpoint_interval_may_change_and_does_not_matter(tmp_path: Path) 
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "calm")
 
 
-def wait_for_step(directory: Path) -> None:
-    for _ in range(500):
-        if (directory / "metrics.jsonl").exists() and read_metrics(directory):
-            return
-        time.sleep(0.01)
-    pytest.fail("training did not start")
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_the_run_continues(tmp_path: Path, number: int, status: int) -> None:
-    c = config(checkpoint_every=60.0)
-    pid = fork(lambda: train(tmp_path / "run", c, sample=slow_sample))
-    wait_for_step(tmp_path / "run")
-    os.kill(pid, number)
-    assert wait(pid) == status
+    c, drawn = config(checkpoint_every=60.0), itertools.count()
+
+    def signalled(rng: np.random.Generator) -> Batch:
+        if next(drawn) == 20:
+            os.kill(os.getpid(), number)
+        return sample(rng)
+
+    assert wait(fork(lambda: train(tmp_path / "run", c, sample=signalled))) == status
     _, summary = train(tmp_path / "run", c)
-    assert summary.resumed_at >= c.log_every
+    assert summary.resumed_at == 21
     train(tmp_path / "calm", c)
     assert outcome(tmp_path / "run") == outcome(tmp_path / "calm")
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     def stuck(rng: np.random.Generator) -> Batch:
-        (tmp_path / "stuck").touch()
-        time.sleep(60)
-        return sample(rng)
+        os.kill(os.getpid(), signal.SIGINT)
+        (tmp_path / "remembered").touch()
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("nobody gets here")
 
-    pid = fork(lambda: train(tmp_path, config(), sample=stuck))
-    while not (tmp_path / "stuck").exists():
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGINT)
-    time.sleep(0.1)
-    assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # the first is remembered
-    os.kill(pid, signal.SIGINT)
-    assert wait(pid) == -signal.SIGINT
+    assert wait(fork(lambda: train(tmp_path, config(), sample=stuck))) == -signal.SIGINT
+    assert (tmp_path / "remembered").exists()
     assert train(tmp_path, config())[1].resumed_at == 0
 
 
