@@ -182,6 +182,7 @@ def test_the_longer_branch_of_the_main_job_is_that_of_who_watches(name: str) -> 
         ("train", "bc"), ("try", "bc"), ("train", "trials_only"), ("evaluate", "bc"), ("evaluate", "trials_only"),
     ]  # fmt: skip
     assert chosen.explorers == ["one_shot", "bc"]
+    assert experiment(name, ["one_shot.train.steps=4", "watch_try_learn.train.steps=4"]).explorers == chosen.explorers
     assert chosen.retrial == "watch_try_learn"
 
 

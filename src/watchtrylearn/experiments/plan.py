@@ -188,9 +188,9 @@ class Experiment:
 
     @property
     def explorers(self) -> list[str]:
-        """The methods that gather trials, in the order of work: the first one's are what `wtl try` makes."""
-        order = [name for branch in branches(self, self.main) for verb, name in branch if verb == "try"]
-        return list(dict.fromkeys([*order, *(name for name, method in self.methods.items() if method.tries)]))
+        """The methods that gather trials; first those from which the report's retrials learn: what `wtl try` makes."""
+        first = self.methods[self.retrial].trials if self.retrial else ()
+        return list(dict.fromkeys([*first, *(name for name, method in self.methods.items() if method.tries)]))
 
     def ordered(self, names: Iterable[str]) -> list[str]:
         """The methods ``names`` and those they need, each after what it needs; else as in the plan."""
