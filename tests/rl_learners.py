@@ -43,7 +43,7 @@ class Acting:
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    width: int = 32
+    width: int = 64
     noise: float = 0.1  # of the actions in its own attempts, and, cut, of those that targets are computed with
     tau: float = 0.1
 

@@ -113,10 +113,10 @@ def test_the_optimum_is_what_the_best_policy_gets() -> None:
 
 def test_an_off_policy_actor_critic_reaches_the_optimum(tmp_path: Path) -> None:
     """Untrained it gets -8.2, the best is -0.78: 0.5 less is 0.03 farther from the mark, per axis and step.
-    (The gap is 0.3 to 0.4, by the seed, and goes on shrinking with more steps.)"""
+    (The gap is 0.24 to 0.36 by the seed; it is what so small a network makes of the last steps to the mark.)"""
     learner = actor_critic()
     assert mean_return(learner) < BEST - 5
-    train(tmp_path, learner, replay())
+    train(tmp_path, learner, replay(every=40), dataclasses.replace(PLAN, steps=1200, final_rate=0.02))
     assert BEST - 0.5 < mean_return(learner) <= BEST + 1e-4
 
 
