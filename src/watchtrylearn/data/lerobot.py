@@ -185,7 +185,7 @@ def _foreign(root: Path, columns: Columns, suite: str, skip_bad: bool, images: S
 
 
 @dataclass(frozen=True)
-class _Row:
+class _EpisodeRow:
     """What ``meta/episodes`` says of an episode; ``told`` are its values in the columns that were asked for."""
 
     number: int
@@ -203,7 +203,7 @@ class _Source:
     channels: Mapping[str, tuple[str, ...]]
     cameras: Reader
     tasks: Mapping[int, Task]
-    rows: Sequence[_Row]
+    rows: Sequence[_EpisodeRow]
     told: Mapping[str, str]
     notes: Sequence[str]
 
@@ -236,9 +236,9 @@ def _table(root: Path, relative: str, columns: Collection[str] | None = None) ->
     return decode(content, root / relative, None if columns is None else list(columns))
 
 
-def _episode_rows(root: Path, wanted: Collection[str]) -> tuple[list[_Row], set[str]]:
+def _episode_rows(root: Path, wanted: Collection[str]) -> tuple[list[_EpisodeRow], set[str]]:
     """Every episode in order, and which of the ``wanted`` columns all their files have."""
-    rows: list[_Row] = []
+    rows: list[_EpisodeRow] = []
     have = set(wanted)
     for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
         table = _table(root, str(path.relative_to(root)), {*_META, *wanted})
@@ -247,7 +247,7 @@ def _episode_rows(root: Path, wanted: Collection[str]) -> tuple[list[_Row], set[
         told = {name: plain_values(table, name, path) for name in sorted(have)}
         for i, number in enumerate(numbers):
             of_row = {name: values[i] for name, values in told.items()}
-            rows.append(_Row(number, max(0, lengths[i]), (chunks[i], files[i]), of_row))
+            rows.append(_EpisodeRow(number, max(0, lengths[i]), (chunks[i], files[i]), of_row))
     rows.sort(key=lambda row: row.number)
     for row, following in pairwise(rows):
         if row.number == following.number:
@@ -274,7 +274,7 @@ def _task(sentence: str, suite: str) -> Task:
     return Task(suite, suite, f"{slug}-{hashlib.sha256(sentence.encode()).hexdigest()[:6]}", "train", sentence)
 
 
-def _in_file(source: _Source, rows: Sequence[_Row], relative: str) -> Iterator[tuple[_Row, pa.Table]]:
+def _in_file(source: _Source, rows: Sequence[_EpisodeRow], relative: str) -> Iterator[tuple[_EpisodeRow, pa.Table]]:
     """The steps of each of ``rows``, in order; a file may hold many episodes."""
     columns = {
         *source.channels,
@@ -299,7 +299,7 @@ def _in_file(source: _Source, rows: Sequence[_Row], relative: str) -> Iterator[t
         yield row, table.take(pa.array(order[begin:end]))
 
 
-def _episodes(source: _Source, row: _Row, steps: pa.Table, path: Path) -> list[Episode]:
+def _episodes(source: _Source, row: _EpisodeRow, steps: pa.Table, path: Path) -> list[Episode]:
     """The episode of ``row``; or if its task changes, an episode for every stretch of one task."""
     values = {name: _vector(steps, name, len(names), path) for name, names in source.channels.items()}
     seen = {name: source.cameras.read(name, steps, row.told, row.number, path) for name in source.cameras.cameras}
@@ -378,7 +378,7 @@ def _vector(table: pa.Table, name: str, size: int, path: Path) -> Float[np.ndarr
         return values.astype(np.float32)
 
 
-def _told(row: _Row, steps: pa.Table, column: str, path: Path) -> list[Any]:
+def _told(row: _EpisodeRow, steps: pa.Table, column: str, path: Path) -> list[Any]:
     """What a column says of an episode: its own value, or one for each step."""
     return [row.told[column]] if column in row.told else plain_values(steps, column, path)
 

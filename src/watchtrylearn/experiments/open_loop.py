@@ -22,6 +22,7 @@ from rich.table import Table
 from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.ops.random import generator
 from watchtrylearn.reporting import results
+from watchtrylearn.reporting.results import Row
 from watchtrylearn.reporting.statistics import mean_interval
 from watchtrylearn.types import STATE, Adaptive, Context, Episode, Observation, Policy, Spec
 
@@ -29,7 +30,6 @@ NEW, KNOWN = "new tasks", "new episodes"
 GROUPS = {NEW: "tasks that training has not seen", KNOWN: "episodes of the training tasks that it has not seen"}
 SMALLEST_STD = 1e-6  # a number of the action that does not move in training has no scale
 
-Row = dict[str, Any]
 Errors = Float[np.ndarray, "case act"]
 
 
