@@ -23,7 +23,7 @@ from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.fit import fit
 from watchtrylearn.training.sources import FixedSource
-from watchtrylearn.types import Batch, Context, Explorer, Learner, Policy, Tellable
+from watchtrylearn.types import Batch, Context, Explorer, Learner, Policy, Tellable, WtlError
 
 
 def test_the_pretend_device_refuses_what_a_real_one_refuses() -> None:
@@ -103,3 +103,11 @@ def acts(policy: Policy) -> np.ndarray:
     made = [policy.act(observation) for _ in range(3)]
     assert all(type(action) is np.ndarray for action in made)
     return np.stack(made)
+
+
+def test_fit_refuses_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    learner, source = make_learner("bc", SUITE.spec), FixedSource(lambda rng: None)
+    with pytest.raises(WtlError, match="device cuda: torch finds no CUDA device here"):
+        fit(learner, source, TrainConfig(), tmp_path, {}, device="cuda")
+    assert not any(tmp_path.iterdir())

@@ -105,3 +105,8 @@ def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
         paid = suite.reward([episode.task] * len(episode), before, episode.action, after)
         np.testing.assert_allclose(paid, episode.reward, atol=1e-5)
     assert len({round(float(episode.reward.sum()), 3) for episode in attempts}) > 1
+
+
+def test_a_file_without_its_function_is_told_how_to_name_it() -> None:
+    with pytest.raises(WtlError, match=r"'robot.py' does not say which function makes it; write robot.py:make"):
+        make_suite("robot.py")

@@ -152,6 +152,8 @@ def make_suite(name: str) -> Suite:
         return outside
     known = _modules()
     if name not in known:
+        if name.endswith(".py"):
+            raise WtlError(f"suite {name!r} does not say which function makes it; write {name}:make")
         raise WtlError(f"unknown suite {name!r}; {suggestion(name, known)}")
     try:
         module = importlib.import_module(known[name])

@@ -80,6 +80,8 @@ def fit(
     began is exported with a warning.
     """
     require_source(source)
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise WtlError(f"device {device}: torch finds no CUDA device here; leave it out to work on the CPU")
     directory = Path(directory)
     with ExitStack() as stack:
         stack.enter_context(directory_lock(directory))
