@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.indices import SliceIndex, TableIndex, TransitionIndex
     from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.memory import EpisodeMemory
-    from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+    from watchtrylearn.data.sampling import PairIndex, Sampling
     from watchtrylearn.data.store import EpisodeStore
+    from watchtrylearn.data.table import EpisodeTable
     from watchtrylearn.learners import learner_names, load, make_learner
     from watchtrylearn.learners.bc import BCConfig
     from watchtrylearn.learners.contextual import ContextualConfig
@@ -67,7 +68,7 @@ _HOME = {
     "TableIndex": "data.indices",
     "TransitionIndex": "data.indices",
     "EpisodeMemory": "data.memory",
-    "EpisodeTable": "data.sampling",
+    "EpisodeTable": "data.table",
     "PairIndex": "data.sampling",
     "Sampling": "data.sampling",
     "read_lerobot": "data.lerobot",

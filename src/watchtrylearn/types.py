@@ -95,6 +95,7 @@ class Episode:
         initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
             step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
+        watched: of a trial, the scenes (``seed``) of the demonstrations of its task that its policy had been shown.
     """
 
     task: Task
@@ -110,6 +111,7 @@ class Episode:
     terms: Mapping[str, float] = field(default_factory=dict)
     terminated: bool = False
     final: Mapping[str, Shaped[np.ndarray, "..."]] = field(default_factory=dict)
+    watched: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from watchtrylearn.data.memory import ACTION, REWARD, EpisodeMemory
 from watchtrylearn.data.sampling import Pairs, Steps
@@ -124,7 +124,24 @@ def gather(
         demos = store.take(examples.demo, examples.demo_frames, spans=examples.demo_span, spread=image_frames)
         trials = store.take(examples.trial, spread=image_frames)
         query = store.take(examples.query, np.insert(examples.frames, 0, 0, axis=1))
+    if examples.answer is not None:
+        trials = _answered(trials, torch.from_numpy(examples.answer))
     return Batch(ContextBatch(demos, trials), query, torch.as_tensor(examples.frames, device=query.length.device))
+
+
+def _answered(trials: EpisodeBatch, answer: Float[torch.Tensor, "task shot"]) -> EpisodeBatch:
+    """The trials as they are told: with yes or no instead of how they ended, unless it is NaN. One that is told so says
+    the same everywhere: success, the reward of its last step and of no other, and whether that settled it."""
+    told = ~answer.isnan()
+    success = torch.where(told, answer.nan_to_num().to(trials.success), trials.success)
+    step = torch.arange(trials.reward.shape[-1])
+    reward = success[..., None] * (step == trials.length[..., None] - 1)
+    return replace(
+        trials,
+        success=success,
+        reward=torch.where(told[..., None], reward, trials.reward),
+        terminated=torch.where(told, success > 0, trials.terminated),
+    )
 
 
 def _transitions(memory: EpisodeMemory, steps: Steps) -> Transitions:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from watchtrylearn.data.sampling import EpisodeFacts, EpisodeTable
+from watchtrylearn.data.table import EpisodeFacts, EpisodeTable
 from watchtrylearn.ops.frames import spread_frames
 from watchtrylearn.types import Episode, EpisodeBatch, Spec, WtlError
 
@@ -157,7 +157,7 @@ class EpisodeMemory:
         self._length = np.concatenate([self._length, np.array([len(e) for e in episodes], int)])
         self._success = np.concatenate([self._success, np.array([e.success for e in episodes], np.float32)])
         self._terminated = np.concatenate([self._terminated, np.array([e.terminated for e in episodes], bool)])
-        self._facts += map(EpisodeFacts.of, episodes)
+        self._facts += [EpisodeFacts.of(episode, self.spec) for episode in episodes]
         self._table = None
         self._drop(int(np.searchsorted(self._begin, self._end - self._room)))
 

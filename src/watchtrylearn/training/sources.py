@@ -18,7 +18,7 @@ import numpy as np
 
 from watchtrylearn.data.batches import gather
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.config import require_within
 from watchtrylearn.training.rounds import Collect, Rounds
