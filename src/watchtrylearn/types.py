@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from watchtrylearn.errors import WtlError as WtlError
+from watchtrylearn.spec import ACTION as ACTION
 from watchtrylearn.spec import ENVIRONMENT as ENVIRONMENT
 from watchtrylearn.spec import MOST_STEPS as MOST_STEPS
 from watchtrylearn.spec import STATE as STATE

@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from watchtrylearn.data.memory import ACTION, REWARD, EpisodeMemory
+from watchtrylearn.data.memory import REWARD, EpisodeMemory
 from watchtrylearn.data.sampling import Pairs, Steps
 from watchtrylearn.ops.frames import spread_frames
-from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBatch, Spec, Transitions, WtlError
+from watchtrylearn.types import (
+    ACTION,
+    Batch,
+    Context,
+    ContextBatch,
+    Episode,
+    EpisodeBatch,
+    Spec,
+    Transitions,
+    WtlError,
+)
 
 IMAGE_FRAMES = 8  # of an episode in a context, where it has images and nobody says how many
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from watchtrylearn.data.sampling import EpisodeFacts, EpisodeTable
 from watchtrylearn.ops.frames import spread_frames
-from watchtrylearn.types import Episode, EpisodeBatch, Spec, WtlError
+from watchtrylearn.types import ACTION, Episode, EpisodeBatch, Spec, WtlError
 
-ACTION, REWARD = "action", "reward"
+REWARD = "reward"
 NOTHING = -1  # the place of a frame that does not exist, which is all zeros
 
 

@@ -32,6 +32,8 @@ class Sampling:
         trials: relative frequency of 0, 1, 2 ... trials.
         frames: query steps per example, drawn uniformly and independently.
         elsewhere: share of examples whose trials come from any scenes of the task instead of the query's own.
+        symmetries: each example, context and query alike, is changed by one of the maps that the suite's symmetries
+            make (``ops/symmetry.py``), each equally likely. Refused where there are none.
 
     A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
     are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
@@ -41,6 +43,7 @@ class Sampling:
     trials: tuple[int | float, ...] = (1,)
     frames: int = 8
     elsewhere: float = 0.0
+    symmetries: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.elsewhere <= 1:

@@ -25,7 +25,7 @@ from watchtrylearn.learners import learner_entry, load_named
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import require_same_spec
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Demonstrator
+from watchtrylearn.suites import Demonstrator, Symmetric
 from watchtrylearn.system.files import read_typed, write_json
 from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
@@ -116,6 +116,7 @@ def train(run: Run, name: str) -> TrainSummary:
         attempts=functools.partial(_attempts, run),
         batch_size=method.train.batch_size,
         seed=run.experiment.seed,
+        symmetries=run.suite.symmetries() if isinstance(run.suite, Symmetric) else (),
     )
     with timed(run, f"train {name}"):
         return fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
