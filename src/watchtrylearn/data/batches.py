@@ -10,10 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from watchtrylearn.data.memory import ACTION, REWARD, EpisodeMemory
+from watchtrylearn.data.memory import REWARD, EpisodeMemory
 from watchtrylearn.data.sampling import Pairs, Steps
 from watchtrylearn.ops.frames import spread_frames
-from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBatch, Spec, Transitions, WtlError
+from watchtrylearn.types import (
+    ACTION,
+    Batch,
+    Context,
+    ContextBatch,
+    Episode,
+    EpisodeBatch,
+    Spec,
+    Transitions,
+    WtlError,
+)
 
 IMAGE_FRAMES = 8  # of an episode in a context, where it has images and nobody says how many
 
@@ -124,9 +134,12 @@ def gather(
         demos = store.take(examples.demo, examples.demo_frames, spans=examples.demo_span, spread=image_frames)
         trials = store.take(examples.trial, spread=image_frames)
         query = store.take(examples.query, np.insert(examples.frames, 0, 0, axis=1))
+    hypothetical = None
     if examples.answer is not None:
-        trials = _answered(trials, torch.from_numpy(examples.answer))
-    return Batch(ContextBatch(demos, trials), query, torch.as_tensor(examples.frames, device=query.length.device))
+        answer = torch.from_numpy(examples.answer)
+        trials, hypothetical = _answered(trials, answer), ~answer.isnan().any(-1)
+    frames = torch.as_tensor(examples.frames, device=query.length.device)
+    return Batch(ContextBatch(demos, trials), query, frames, hypothetical)
 
 
 def _answered(trials: EpisodeBatch, answer: Float[torch.Tensor, "task shot"]) -> EpisodeBatch:

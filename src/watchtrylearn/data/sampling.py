@@ -34,6 +34,8 @@ class Sampling:
         frames: query steps per example, drawn uniformly and independently.
         elsewhere: share of examples whose trials come from any scenes of the task instead of the query's own.
         relabelled: share of examples that ask "what if this trial had been what was meant?" (``_Relabelling``).
+        symmetries: each example, context and query alike, is changed by one of the maps that the suite's symmetries
+            make (``ops/symmetry.py``), each equally likely. Refused where there are none.
 
     A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
     are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
@@ -44,6 +46,7 @@ class Sampling:
     frames: int = 8
     elsewhere: float = 0.0
     relabelled: float = 0.0
+    symmetries: bool = False
 
     def __post_init__(self) -> None:
         for name in ("elsewhere", "relabelled"):
@@ -79,7 +82,8 @@ class Pairs:
         frames: the query steps to imitate.
         demo_span: first step and one past the last of the slice that is shown of each demonstration; None: the whole.
         demo_frames: of which steps of each demonstration (or slice) the images are shown; None: spread evenly.
-        answer: what is said of each trial: 1 for yes, 0 for no, NaN for how it ended; None: how all of them ended.
+        answer: of examples whose query is a trial, taken for what was meant: what is then said of each trial, 1 for yes
+            and 0 for no. NaN in other examples: how it ended. None: there are only others.
     """
 
     task: Int[np.ndarray, "task"]
