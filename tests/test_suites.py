@@ -11,16 +11,26 @@ import pytest
 from watchtrylearn import suites
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite, suite_names
+from watchtrylearn.suites import (
+    Ambiguous,
+    Demonstrator,
+    Filmable,
+    Rewarding,
+    Suite,
+    Symmetric,
+    Targeted,
+    make_suite,
+    suite_names,
+)
 from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 from watchtrylearn.worlds import Resumable
 
 PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
 SUITES = ["toy", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
 ABLE = {
-    "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
-    "reacher": {Suite, Demonstrator, Targeted, Rewarding},
-    "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable},
+    "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
+    "reacher": {Suite, Demonstrator, Targeted, Rewarding, Symmetric},
+    "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable, Symmetric},
 }
 
 
@@ -84,7 +94,7 @@ def test_the_camera_of_the_page_is_seen_and_stored(tmp_path):
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
-    asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding)
+    asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding, Symmetric)
     assert {each for each in asked if isinstance(suite, each)} == ABLE[name]
     assert isinstance(suite.worlds(suite.tasks("test")[:1], [0]), Resumable)
 
