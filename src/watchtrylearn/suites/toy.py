@@ -48,7 +48,7 @@ SPEC = Spec(
     entities=2,
     position=2,
 )
-Scene = Callable[[Task, int], Float[np.ndarray, "mark number"]]  # (task, seed) -> the marks, positions first
+
 
 OPTIMUM = {  # (family, subset) -> best success rate after 0, 1, 2 or more trials
     ("reference", "all"): (3 / 4, 1.0, 1.0),
@@ -145,10 +145,10 @@ class StraightWay:
 
 
 class PointWorlds(VectorEnv):
-    """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``; these suites share them.
+    """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``.
 
-    ``spec`` says how many marks there are and what is seen of each, ``scene(task, seed)`` which numbers that are,
-    (mark, number), its position first.
+    ``spec`` says how many marks there are and what is seen of each; ``scene(task, seed)`` gives their numbers,
+    (mark, number), a position first.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
@@ -157,12 +157,15 @@ class PointWorlds(VectorEnv):
     episode_spec: Spec
 
     def __init__(
-        self, tasks: Sequence[Task], seeds: Sequence[int], spec: Spec = SPEC, scene: Scene | None = None
+        self,
+        tasks: Sequence[Task],
+        seeds: Sequence[int],
+        spec: Spec = SPEC,
+        scene: Callable[[Task, int], np.ndarray] | None = None,
     ) -> None:
         describe(self, spec, tasks, seeds)
-        self.marks = np.stack(
-            [(scene or _marks)(t, seed) for t, seed in zip(tasks, seeds, strict=True)]
-        )  # of the scenes
+        scene = scene or _marks
+        self.marks = np.stack([scene(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
         self.mirrored = np.array([float(t.family == "mirror") for t in tasks])
         self.sign = np.array([[float(t["sign"]) if t.family == "mirror" else 1.0, 1.0] for t in tasks])
         self._ready = False
@@ -173,10 +176,8 @@ class PointWorlds(VectorEnv):
         """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``)."""
         own = np.concatenate([np.zeros((self.num_envs, 2)), self.marks.reshape(self.num_envs, -1)], 1)
         physics, memory, _ = begin(options, own, 2, STEPS)
-        self.point, self.placed = (
-            physics[:, :2].copy(),
-            physics[:, 2:].reshape(self.marks.shape),
-        )  # the marks as they are now
+        self.point = physics[:, :2].copy()
+        self.placed = physics[:, 2:].reshape(self.marks.shape)  # the marks as they lie now
         self.goal = meant(self.tasks, self.placed)
         self.count = memory[:, 0].astype(int)
         self._ready = True
