@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from watchtrylearn.data.batches import collate, gather, stack, take
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+from watchtrylearn.data.sampling import PairIndex, Sampling
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import Channel, Context, Episode, Spec, Task, WtlError
 

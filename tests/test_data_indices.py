@@ -8,7 +8,8 @@ from test_data_sampling import SMALL, table
 from watchtrylearn.data.batches import gather, stack
 from watchtrylearn.data.indices import SliceIndex, TableIndex, TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling, SceneIndex
+from watchtrylearn.data.sampling import PairIndex, Sampling, SceneIndex
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import WtlError
 

@@ -10,7 +10,8 @@ from image_episodes import SPEC, episode, mark
 from watchtrylearn.data.batches import collate, gather, stack, take
 from watchtrylearn.data.indices import TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+from watchtrylearn.data.sampling import PairIndex, Sampling
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import Batch, Context, Episode, EpisodeBatch, WtlError
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling, choose, distinct
+from watchtrylearn.data.sampling import PairIndex, Sampling, choose, distinct
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.types import WtlError
 
@@ -15,7 +16,8 @@ from watchtrylearn.types import WtlError
 def table(rows: list[tuple[int, int, str]]) -> EpisodeTable:
     """A table from (task, scene, "d" or "t") rows; episode i has i + 1 steps."""
     task, scene, kind = (np.array(column) for column in zip(*rows, strict=True))
-    return EpisodeTable(task, scene, np.arange(1, len(rows) + 1), kind == "d", kind == "t")
+    nothing = np.full(len(rows), -1), np.zeros((len(rows), 0), int)
+    return EpisodeTable(task, scene, np.arange(1, len(rows) + 1), kind == "d", kind == "t", *nothing)
 
 
 SEVEN = [(7, 0, "d"), (7, 0, "t"), (7, 0, "t"), (7, 1, "d"), (7, 2, "d"), (7, 2, "t"), (7, 0, "d")]
@@ -130,7 +132,15 @@ def test_the_calls_that_drawing_costs_do_not_grow_with_the_batch() -> None:
     def calls(tasks: int, batch: int) -> int:
         task, scene = np.repeat(np.arange(tasks), 16), np.tile(np.arange(8).repeat(2), tasks)
         is_demo = np.tile([True, False], 8 * tasks)
-        table = EpisodeTable(task, scene, np.full(16 * tasks, 50), is_demo, ~is_demo)
+        table = EpisodeTable(
+            task,
+            scene,
+            np.full(16 * tasks, 50),
+            is_demo,
+            ~is_demo,
+            acted_on=np.full(16 * tasks, -1),
+            watched=np.zeros((16 * tasks, 0), int),
+        )
         index, rng, found = PairIndex(table, Sampling(trials=(1, 1, 1, 1))), generator("fast"), 0
 
         def count(frame: object, event: str, argument: object) -> None:

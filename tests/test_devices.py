@@ -16,7 +16,8 @@ import torch
 from pretend_device import AT, Elsewhere, pretending
 from test_learner_numbers import COMBINATIONS, SMALL, SUITE, episodes
 from watchtrylearn.data.batches import gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.sampling import PairIndex
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.learners import learner_entry, load, make_learner
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.signals import Interrupted

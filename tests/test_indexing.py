@@ -15,7 +15,8 @@ from torch import nn
 import watchtrylearn as wtl
 import watchtrylearn.learners as table
 from watchtrylearn.data.indices import SliceIndex, SliceSampling, TableIndex, TransitionIndex, TransitionSampling
-from watchtrylearn.data.sampling import EpisodeTable, Indexing, PairIndex, Sampling, SceneIndex, SceneSampling
+from watchtrylearn.data.sampling import Indexing, PairIndex, Sampling, SceneIndex, SceneSampling
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.experiments.fitting import fit_method
 from watchtrylearn.experiments.plan import Method, as_json
 from watchtrylearn.learners import LEARNERS, LearnerEntry

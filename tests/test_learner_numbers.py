@@ -20,7 +20,8 @@ import torch
 
 from toy_learners import Random
 from watchtrylearn.data.batches import gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.sampling import PairIndex
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.learners import learner_entry, make_learner
 from watchtrylearn.nn.target_net import NetConfig
 from watchtrylearn.ops.random import generator

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from watchtrylearn.data.batches import collate, gather, stack
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex
+from watchtrylearn.data.sampling import PairIndex
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.learners import learner_entry, load, make_learner
 from watchtrylearn.learners.contextual import ContextualConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig

@@ -27,8 +27,9 @@ from rl_learners import Acting, ActorCritic, ActorCriticConfig, PolicyGradient, 
 from watchtrylearn import learners
 from watchtrylearn.data.indices import TransitionIndex
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+from watchtrylearn.data.sampling import PairIndex, Sampling
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.experiments.fitting import fit_method
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import LearnerEntry

@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.data.indices import SliceIndex, TableIndex, TransitionIndex
     from watchtrylearn.data.lerobot import read_lerobot
     from watchtrylearn.data.memory import EpisodeMemory
-    from watchtrylearn.data.sampling import EpisodeTable, PairIndex, Sampling
+    from watchtrylearn.data.sampling import PairIndex, Sampling
     from watchtrylearn.data.store import EpisodeStore
+    from watchtrylearn.data.table import EpisodeTable
     from watchtrylearn.learners import learner_names, load, make_learner
     from watchtrylearn.learners.bc import BCConfig
     from watchtrylearn.learners.contextual import ContextualConfig
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from watchtrylearn.learners.weights import pretrained
     from watchtrylearn.nn.target_net import NetConfig
     from watchtrylearn.ops.noise import SmoothNoise
+    from watchtrylearn.ops.symmetry import Symmetry, SymmetryGroup
     from watchtrylearn.protocol import Attempt, Scene, evaluate
     from watchtrylearn.rollouts import rollout, states
     from watchtrylearn.suites import Suite, make_suite, suite_names
@@ -67,7 +69,7 @@ _HOME = {
     "TableIndex": "data.indices",
     "TransitionIndex": "data.indices",
     "EpisodeMemory": "data.memory",
-    "EpisodeTable": "data.sampling",
+    "EpisodeTable": "data.table",
     "PairIndex": "data.sampling",
     "Sampling": "data.sampling",
     "read_lerobot": "data.lerobot",
@@ -82,6 +84,8 @@ _HOME = {
     "WatchTryLearnConfig": "learners.watch_try_learn",
     "NetConfig": "nn.target_net",
     "SmoothNoise": "ops.noise",
+    "Symmetry": "ops.symmetry",
+    "SymmetryGroup": "ops.symmetry",
     "Attempt": "protocol",
     "Scene": "protocol",
     "evaluate": "protocol",
@@ -130,10 +134,10 @@ __all__ = [
     "Adaptive", "Attempt", "BCConfig", "Channel", "Context", "ContextualConfig", "Episode", "EpisodeMemory",
     "EpisodeStore", "EpisodeTable", "Explorer", "FixedSource", "Group", "ImageChannel", "Learner", "NetConfig",
     "Observation", "OnPolicySource", "OneShotConfig", "PairIndex", "Policy", "ReplaySource", "Sampling", "Scene",
-    "SliceIndex", "SmoothNoise", "Spec", "Successor", "Suite", "TableIndex", "TargetCopy", "Task", "Tellable",
-    "TrainConfig", "TransitionIndex", "TrialsOnlyConfig", "WatchTryLearnConfig", "WtlError", "collate", "evaluate",
-    "fit", "gather", "learner_names", "load", "load_memory", "make_learner", "make_suite", "pretrained",
-    "read_lerobot", "rollout", "stack", "states", "suite_names",
+    "SliceIndex", "SmoothNoise", "Spec", "Successor", "Suite", "Symmetry", "SymmetryGroup", "TableIndex",
+    "TargetCopy", "Task", "Tellable", "TrainConfig", "TransitionIndex", "TrialsOnlyConfig", "WatchTryLearnConfig",
+    "WtlError", "collate", "evaluate", "fit", "gather", "learner_names", "load", "load_memory", "make_learner",
+    "make_suite", "pretrained", "read_lerobot", "rollout", "stack", "states", "suite_names",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from watchtrylearn.errors import WtlError
 
 STATE = "state"  # the robot itself (LeRobot: observation.state)
 ENVIRONMENT = "environment_state"  # everything around it (LeRobot: observation.environment_state)
+ACTION = "action"  # what the policy commands
 
 MOST_SIZES, MOST_CHANNELS, MOST_STEPS = 10_000, 100, 1_000_000  # of a spec: numbers in a channel, channels, steps
 MOST_PIXELS = 4096  # of an image, along one side

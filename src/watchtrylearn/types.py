@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from watchtrylearn.errors import WtlError as WtlError
+from watchtrylearn.spec import ACTION as ACTION
 from watchtrylearn.spec import ENVIRONMENT as ENVIRONMENT
 from watchtrylearn.spec import MOST_STEPS as MOST_STEPS
 from watchtrylearn.spec import STATE as STATE
@@ -95,6 +96,7 @@ class Episode:
         initial_state: where it began: the simulator's state at the start of its scene, or the full state of a later
             step (``worlds.py``); empty if the suite has none.
         terms: named success terms at the end of the episode, for the log.
+        watched: of a trial, the scenes (``seed``) of the demonstrations of its task that its policy had been shown.
     """
 
     task: Task
@@ -110,6 +112,7 @@ class Episode:
     terms: Mapping[str, float] = field(default_factory=dict)
     terminated: bool = False
     final: Mapping[str, Shaped[np.ndarray, "..."]] = field(default_factory=dict)
+    watched: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -264,11 +267,14 @@ class Batch:
     """One meta-training batch: contexts, and for each the episode to imitate at ``frames`` (task, frame).
 
     The query's images, where there are any, are of its first step (the scene), and then of ``frames``.
+    ``hypothetical`` marks queries that are trials, taken for what was meant: what they were after is to be inferred,
+    how they went about it is not to be imitated. None: there are none.
     """
 
     context: ContextBatch
     query: EpisodeBatch
     frames: Int[torch.Tensor, "task frame"]
+    hypothetical: Bool[torch.Tensor, "task"] | None = None
 
     @property
     def scene(self) -> dict[str, Shaped[torch.Tensor, "task ..."]]:
@@ -284,7 +290,8 @@ class Batch:
         return numbers | {name: value[:, 1:] for name, value in self.query.images.items()}
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.context.to(device), self.query.to(device), self.frames.to(device))
+        hypothetical = None if self.hypothetical is None else self.hypothetical.to(device)
+        return Batch(self.context.to(device), self.query.to(device), self.frames.to(device), hypothetical)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,22 @@ from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from watchtrylearn.data.memory import ACTION, REWARD, EpisodeMemory
+from watchtrylearn.data.memory import REWARD, EpisodeMemory
 from watchtrylearn.data.sampling import Pairs, Steps
 from watchtrylearn.ops.frames import spread_frames
-from watchtrylearn.types import Batch, Context, ContextBatch, Episode, EpisodeBatch, Spec, Transitions, WtlError
+from watchtrylearn.types import (
+    ACTION,
+    Batch,
+    Context,
+    ContextBatch,
+    Episode,
+    EpisodeBatch,
+    Spec,
+    Transitions,
+    WtlError,
+)
 
 IMAGE_FRAMES = 8  # of an episode in a context, where it has images and nobody says how many
 
@@ -124,7 +134,27 @@ def gather(
         demos = store.take(examples.demo, examples.demo_frames, spans=examples.demo_span, spread=image_frames)
         trials = store.take(examples.trial, spread=image_frames)
         query = store.take(examples.query, np.insert(examples.frames, 0, 0, axis=1))
-    return Batch(ContextBatch(demos, trials), query, torch.as_tensor(examples.frames, device=query.length.device))
+    hypothetical = None
+    if examples.answer is not None:
+        answer = torch.from_numpy(examples.answer)
+        trials, hypothetical = _answered(trials, answer), ~answer.isnan().any(-1)
+    frames = torch.as_tensor(examples.frames, device=query.length.device)
+    return Batch(ContextBatch(demos, trials), query, frames, hypothetical)
+
+
+def _answered(trials: EpisodeBatch, answer: Float[torch.Tensor, "task shot"]) -> EpisodeBatch:
+    """The trials as they are told: with yes or no instead of how they ended, unless it is NaN. One that is told so says
+    the same everywhere: success, the reward of its last step and of no other, and whether that settled it."""
+    told = ~answer.isnan()
+    success = torch.where(told, answer.nan_to_num().to(trials.success), trials.success)
+    step = torch.arange(trials.reward.shape[-1])
+    reward = success[..., None] * (step == trials.length[..., None] - 1)
+    return replace(
+        trials,
+        success=success,
+        reward=torch.where(told[..., None], reward, trials.reward),
+        terminated=torch.where(told, success > 0, trials.terminated),
+    )
 
 
 def _transitions(memory: EpisodeMemory, steps: Steps) -> Transitions:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from watchtrylearn.data.sampling import EpisodeTable, Index, Pairs, Steps, distinct
+from watchtrylearn.data.sampling import Index, Pairs, Steps, distinct
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.types import WtlError
 
 

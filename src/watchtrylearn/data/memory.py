@@ -7,6 +7,7 @@ gathered by index: numbers as whole episodes, padded to the horizon, images at c
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +16,11 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from watchtrylearn.data.sampling import EpisodeFacts, EpisodeTable
+from watchtrylearn.data.table import EpisodeFacts, EpisodeTable
 from watchtrylearn.ops.frames import spread_frames
-from watchtrylearn.types import Episode, EpisodeBatch, Spec, WtlError
+from watchtrylearn.types import ACTION, Episode, EpisodeBatch, Spec, WtlError
 
-ACTION, REWARD = "action", "reward"
+REWARD = "reward"
 NOTHING = -1  # the place of a frame that does not exist, which is all zeros
 
 
@@ -125,6 +126,20 @@ class EpisodeMemory:
             self._table = EpisodeTable.from_facts(self._facts)
         return self._table
 
+    @property
+    def tasks(self) -> list[str]:
+        """The name of each row's task."""
+        return [fact.task for fact in self._facts]
+
+    def only(self, rows: Int[np.ndarray, "episode"]) -> EpisodeMemory:
+        """The episodes at ``rows`` alone, as rows 0, 1 ... of a memory that shares the frames of this one. Episodes may
+        be appended to one of the two only."""
+        found = copy.copy(self)
+        found._begin, found._length = self._begin[rows], self._length[rows]
+        found._success, found._terminated = self._success[rows], self._terminated[rows]
+        found._facts, found._table = [self._facts[row] for row in rows], None
+        return found
+
     # ------------------------------------------------------------------------------------------- adding
 
     def reserve(self, frames: int) -> None:
@@ -157,7 +172,7 @@ class EpisodeMemory:
         self._length = np.concatenate([self._length, np.array([len(e) for e in episodes], int)])
         self._success = np.concatenate([self._success, np.array([e.success for e in episodes], np.float32)])
         self._terminated = np.concatenate([self._terminated, np.array([e.terminated for e in episodes], bool)])
-        self._facts += map(EpisodeFacts.of, episodes)
+        self._facts += [EpisodeFacts.of(episode, self.spec) for episode in episodes]
         self._table = None
         self._drop(int(np.searchsorted(self._begin, self._end - self._room)))
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from watchtrylearn.data import images, layout
 from watchtrylearn.data.layout import Header
@@ -38,9 +38,10 @@ EPISODES = pa.schema(  # what is read of meta/episodes
         ("initial_state", pa.list_(pa.float64())),
         ("task_json", pa.string()),
         ("terms_json", pa.string()),
+        ("watched", pa.list_(pa.int64())),
     ]
 )
-LATER = ("terminated",)  # columns that older datasets lack
+LATER = ("terminated", "watched")  # columns that older datasets lack
 _BYTES_PER_ROW = 8  # on the disk, at least: an episode's numbers and statistics take a hundred times that
 
 
@@ -65,6 +66,7 @@ class Record:
     executed: bool
     terms: Mapping[str, float]
     initial_state: Float[np.ndarray, "_"]
+    watched: tuple[int, ...]
 
 
 # ------------------------------------------------------------------------------------------- steps of a batch
@@ -177,6 +179,7 @@ def episode_of(
         initial_state=record.initial_state,
         terms=record.terms,
         final={name: values[0] for name, values in last.items()},
+        watched=record.watched,
     )
 
 
@@ -218,6 +221,7 @@ def records_of(episodes: Sequence[Episode], file: int, first: tuple[int, int]) -
             executed=episode.executed is not None,
             terms={name: float(value) for name, value in episode.terms.items()},
             initial_state=np.asarray(episode.initial_state, np.float64),
+            watched=tuple(map(int, episode.watched)),
         )
         for number, episode in enumerate(episodes)
     ]
@@ -245,6 +249,7 @@ def episodes_table(records: Sequence[Record], episodes: Sequence[Episode], colum
         "initial_state": pa.array([r.initial_state for r in records], pa.list_(pa.float64())),
         "task_json": [layout.to_text(r.task.to_json()) for r in records],
         "terms_json": [layout.to_text(r.terms) for r in records],
+        "watched": pa.array([list(r.watched) for r in records], pa.list_(pa.int64())),
     }
     lengths = np.array([r.length for r in records])
     found: dict[str, pa.Array] = {}
@@ -295,6 +300,9 @@ def read_records(content: bytes, file: int, path: Path) -> list[Record]:
     columns["task"] = _parsed(table, "task_json", path, TaskFile, _task)
     columns["terms"] = _parsed(table, "terms_json", path, dict[str, float], dict)
     columns["initial_state"] = _lists(table, "initial_state", path)
+    columns["watched"] = [()] * table.num_rows
+    if "watched" in table.column_names:
+        columns["watched"] = [tuple(scenes.tolist()) for scenes in _lists(table, "watched", path)]
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     records = [Record(file=file, **row) for row in rows]
     if not records:
@@ -328,7 +336,7 @@ def _task(found: TaskFile) -> Task:
     return Task(found.suite, found.family, found.name, found.split, found.sentence, parameters)
 
 
-def _lists(table: pa.Table, name: str, path: Path) -> list[Float[np.ndarray, "_"]]:
+def _lists(table: pa.Table, name: str, path: Path) -> list[Shaped[np.ndarray, "_"]]:
     """A column of lists of numbers, each of its own length."""
     column = table.column(name).combine_chunks()
     if column.null_count or column.flatten().null_count:

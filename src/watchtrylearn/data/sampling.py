@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.system.config import shortened
-from watchtrylearn.types import Episode, WtlError
+from watchtrylearn.types import WtlError
 
 MOST_EPISODES, MOST_FRAMES = 100, 10_000  # of each kind in an example, and of its query
 
@@ -32,6 +33,9 @@ class Sampling:
         trials: relative frequency of 0, 1, 2 ... trials.
         frames: query steps per example, drawn uniformly and independently.
         elsewhere: share of examples whose trials come from any scenes of the task instead of the query's own.
+        relabelled: share of examples that ask "what if this trial had been what was meant?" (``_Relabelling``).
+        symmetries: each example, context and query alike, is changed by one of the maps that the suite's symmetries
+            make (``ops/symmetry.py``), each equally likely. Refused where there are none.
 
     A count is cut to what exists for the query, but queries that cannot offer even the smallest wanted count
     are not used: with ``trials=(0, 1)`` every query has a trial in its scene.
@@ -41,10 +45,13 @@ class Sampling:
     trials: tuple[int | float, ...] = (1,)
     frames: int = 8
     elsewhere: float = 0.0
+    relabelled: float = 0.0
+    symmetries: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.elsewhere <= 1:
-            raise WtlError(f"sampling.elsewhere must be a share between 0 and 1, not {self.elsewhere}")
+        for name in ("elsewhere", "relabelled"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise WtlError(f"sampling.{name} must be a share between 0 and 1, not {getattr(self, name)}")
         for name in ("demos", "trials"):
             weights = np.asarray(getattr(self, name), float)
             if not ((weights >= 0).all() and 0 < weights.sum() < np.inf and len(weights) <= MOST_EPISODES):
@@ -75,6 +82,8 @@ class Pairs:
         frames: the query steps to imitate.
         demo_span: first step and one past the last of the slice that is shown of each demonstration; None: the whole.
         demo_frames: of which steps of each demonstration (or slice) the images are shown; None: spread evenly.
+        answer: of examples whose query is a trial, taken for what was meant: what is then said of each trial, 1 for yes
+            and 0 for no. NaN in other examples: how it ended. None: there are only others.
     """
 
     task: Int[np.ndarray, "task"]
@@ -84,6 +93,7 @@ class Pairs:
     frames: Int[np.ndarray, "task frame"]
     demo_span: Int[np.ndarray, "task demo 2"] | None = None
     demo_frames: Int[np.ndarray, "task demo shown"] | None = None
+    answer: Float[np.ndarray, "task trial"] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,50 +124,6 @@ class Indexing(Protocol):
         """The index of the episodes in ``table``."""
 
 
-class EpisodeFacts(NamedTuple):
-    """What sampling needs to know of one episode; failed demonstrations and diverged episodes have no role in
-    training."""
-
-    task: str
-    scene: int
-    length: int
-    is_demo: bool
-    is_trial: bool
-
-    @staticmethod
-    def of(episode: Episode) -> EpisodeFacts:
-        usable = not episode.diverged and len(episode) > 0
-        is_demo, is_trial = episode.kind == "demo" and bool(episode.success), episode.kind == "trial"
-        return EpisodeFacts(episode.task.name, episode.seed, len(episode), usable and is_demo, usable and is_trial)
-
-
-@dataclass(frozen=True)
-class EpisodeTable:
-    """What sampling needs to know about each episode (a row each): plain integers, any tasks, any scenes."""
-
-    task: Int[np.ndarray, "episode"]
-    scene: Int[np.ndarray, "episode"]
-    length: Int[np.ndarray, "episode"]
-    is_demo: Bool[np.ndarray, "episode"]
-    is_trial: Bool[np.ndarray, "episode"]
-
-    @staticmethod
-    def of(episodes: Sequence[Episode]) -> EpisodeTable:
-        """The table of ``episodes``; failed demonstrations and diverged episodes have no role in training."""
-        return EpisodeTable.from_facts([EpisodeFacts.of(episode) for episode in episodes])
-
-    @staticmethod
-    def from_facts(facts: Sequence[EpisodeFacts]) -> EpisodeTable:
-        names = {name: number for number, name in enumerate(sorted({fact.task for fact in facts}))}
-        return EpisodeTable(
-            task=np.array([names[fact.task] for fact in facts], int),
-            scene=np.array([fact.scene for fact in facts], int),
-            length=np.array([fact.length for fact in facts], int),
-            is_demo=np.array([fact.is_demo for fact in facts], bool),
-            is_trial=np.array([fact.is_trial for fact in facts], bool),
-        )
-
-
 class PairIndex:
     """Draws (context, query) examples of the same task in other scenes: uniform over tasks, over a task's queries, and
     over what fits a query. Its demonstrations come from other scenes than the query's."""
@@ -165,10 +131,12 @@ class PairIndex:
     def __init__(self, table: EpisodeTable, sampling: Sampling) -> None:
         self._pairing = _Pairing(table, sampling, own_scene=False)
         self.sampling, self.tasks = sampling, self._pairing.tasks
+        self._relabelling = _Relabelling(table, sampling) if sampling.relabelled else None
 
     def sample(self, rng: np.random.Generator, batch: int) -> Pairs:
         """``batch`` independent examples."""
-        return self._pairing.sample(rng, batch)
+        pairs = self._pairing.sample(rng, batch)
+        return pairs if self._relabelling is None else self._relabelling.mixed_into(pairs, rng)
 
 
 class SceneIndex:
@@ -254,6 +222,60 @@ class _Pairing:
         return _rows(self._trial, begin[:, None] + pick, pick >= 0)
 
 
+class _Relabelling:
+    """Examples that ask of a trial: what if this had been meant?
+
+    A trial is what somebody did who had watched some demonstrations of the task and read them one way. So it is what
+    that reading asks for in this scene, whichever reading the task has (MILI's insight, inside one scene: a trial is
+    a success at *some* task). The trial becomes the *query*, what its policy had watched becomes the context's
+    demonstrations, and of every trial in its scene, itself among them, the context says yes where it acted on the
+    same entity as the query, and no elsewhere.
+
+    Who learns from such examples cannot remember which reading belongs to which training task, since both do: what
+    tells them apart are the answers.
+    """
+
+    def __init__(self, table: EpisodeTable, sampling: Sampling) -> None:
+        self.sampling, self._table = sampling, table
+        if not (table.acted_on[table.is_trial] >= 0).any():
+            raise WtlError(
+                "sampling.relabelled: nothing says what the trials acted on: it needs trials, and a suite whose "
+                "environment_state lists entities with positions"
+            )
+        shown = (table.watched >= 0).sum(1)
+        usable = table.is_trial & (table.acted_on >= 0) & (shown >= _least(sampling.demos))
+        if not usable.any():
+            raise WtlError("sampling.relabelled: no trial says which demonstrations had been watched before it")
+        place = np.unique(np.stack([table.task, table.scene], 1), axis=0, return_inverse=True)[1]
+        self._trial = np.flatnonzero(usable)[np.argsort(place[usable], kind="stable")]  # by task, then scene
+        self._scene = _runs(place[self._trial], place[self._trial])
+        self._tasks, self._begin, self._count = np.unique(
+            table.task[self._trial], return_index=True, return_counts=True
+        )
+        self._shown = table.watched if any(sampling.demos[1:]) else np.full((len(table.task), 1), -1)
+
+    def mixed_into(self, pairs: Pairs, rng: np.random.Generator) -> Pairs:
+        """``pairs``, of which each has given way to such an example with the sampling's chance; uniform over tasks, and
+        over a task's trials."""
+        batch = len(pairs.task)
+        here = rng.random(batch) < self.sampling.relabelled
+        group = rng.integers(len(self._tasks), size=batch)
+        query = self._begin[group] + rng.integers(self._count[group])
+        pick = choose(rng, self._scene[1][query], self.sampling.trials)
+        trial = _rows(self._trial, self._scene[0][query][:, None] + pick, pick >= 0)
+        row, acted_on = self._trial[query], self._table.acted_on
+        same = (acted_on[trial] == acted_on[row][:, None]).astype(float)
+        frames = rng.integers(self._table.length[row][:, None], size=pairs.frames.shape)
+        return Pairs(
+            task=np.where(here, self._tasks[group], pairs.task),
+            demo=_either(here, self._shown[row], pairs.demo),
+            trial=np.where(here[:, None], trial, pairs.trial),
+            query=np.where(here, row, pairs.query),
+            frames=np.where(here[:, None], frames, pairs.frames),
+            answer=np.where(here[:, None], same, np.nan),
+        )
+
+
 def choose(
     rng: np.random.Generator, available: Int[np.ndarray, "task"], weights: Sequence[int | float]
 ) -> Int[np.ndarray, "task shot"]:
@@ -301,6 +323,15 @@ def _rows(
     if not len(rows):
         return np.full(position.shape, -1)
     return np.where(present, rows[np.where(present, position, 0)], -1)
+
+
+def _either(
+    which: Bool[np.ndarray, "task"], one: Int[np.ndarray, "task _"], other: Int[np.ndarray, "task _"]
+) -> Int[np.ndarray, "task shot"]:
+    """The rows of ``one`` where ``which``, else those of the ``other``; the shorter ones are followed by -1."""
+    width = max(one.shape[1], other.shape[1])
+    one, other = (np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1) for rows in (one, other))
+    return np.where(which[:, None], one, other)
 
 
 def _least(weights: Sequence[int | float]) -> int:

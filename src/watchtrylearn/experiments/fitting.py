@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from watchtrylearn.data.batches import gather
 from watchtrylearn.data.sampling import Indexing
 from watchtrylearn.experiments.plan import Method
 from watchtrylearn.learners import learner_entry, make_learner
+from watchtrylearn.ops.random import generator
+from watchtrylearn.ops.symmetry import SymmetryGroup
 from watchtrylearn.system.progress import Display
 from watchtrylearn.training.fit import TrainSummary, fit
 from watchtrylearn.training.material import Material, Sourced, Updating
@@ -65,6 +70,27 @@ def _source(learner: Learner, method: Method, material: Material) -> Source:
             "with an `index`"
         )
     examples = sampling.index(memory.table)
-    learner.prepare(memory.numbers())
     shown = entry.image_frames(method.config) or 0
-    return FixedSource(lambda rng: gather(memory, examples.sample(rng, material.batch_size), shown))
+
+    def draw(rng: np.random.Generator) -> Any:
+        return gather(memory, examples.sample(rng, material.batch_size), shown)
+
+    if not uses_symmetries(method):
+        learner.prepare(memory.numbers())
+        return FixedSource(draw)
+    if not material.symmetries:
+        raise WtlError(f"{method.learner}: sampling.symmetries: nothing here declares symmetries; a suite may")
+    group, numbers = SymmetryGroup(material.symmetries, material.spec), memory.numbers()
+    # Units are taken from what will be seen: a number that is always the same in the data is not so in all its images.
+    learner.prepare(group.apply(numbers, group.draw(generator("scaling", material.seed), len(numbers.length))))
+
+    def draw_changed(rng: np.random.Generator) -> Any:
+        batch = draw(rng)
+        return group.apply(batch, group.draw(rng, material.batch_size))
+
+    return FixedSource(draw_changed, {"symmetries": [asdict(symmetry) for symmetry in material.symmetries]})
+
+
+def uses_symmetries(method: Method) -> bool:
+    """Does the sampling of a method ask for the suite's symmetries?"""
+    return bool(getattr(learner_entry(method.learner).sampling(method.config), "symmetries", False))

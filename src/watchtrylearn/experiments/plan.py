@@ -10,18 +10,19 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners import learner_entry, learner_names
 from watchtrylearn.system.config import from_json, mistakes_of, refuse, require_within, shortened
-from watchtrylearn.training.config import TrainConfig
+from watchtrylearn.training.config import MOST_STEPS, TrainConfig
 from watchtrylearn.types import Split, WtlError
 
 MOST = 1_000_000  # tasks, or scenes of each
 FOLDERS = ("demos", "trials", "evaluation", "beside", "clips")  # of a run; a method has one of its own name
-SEPARATE = ("learner", "trials", "start", "tries", "main")  # of a method, and never set for all of them at once
+# of a method, and never set for all of them at once
+SEPARATE = ("learner", "trials", "start", "tries", "folds", "fold_steps", "main")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 Verb = tuple[str, str]  # "train", "try" or "evaluate", and the method
@@ -39,6 +40,10 @@ class Method:
         start: the method from whose weights it begins, where its learner begins with another's (``Successor``): one of
             the learner that this one starts from.
         tries: attempts in every demonstrated scene that are kept as its trials; 0: none.
+        folds: 0: the trained method itself makes its trials, at tasks that it was trained on. 2 or more: so many
+            others, each trained as it is but without a share of the tasks, make those of that share (cross-fitting).
+            Trials then go as they will at new tasks, however well the method remembers its own.
+        fold_steps: training steps of each of those; 0: as many as the method's.
         main: part of the main job (``wtl demo``). Others are trained by name, or by a table that is about them.
     """
 
@@ -48,6 +53,8 @@ class Method:
     trials: tuple[str, ...] = ()
     start: str | None = None
     tries: int = 0
+    folds: int = 0
+    fold_steps: int = 0
     main: bool = True
 
     def __post_init__(self) -> None:
@@ -62,12 +69,26 @@ class Method:
         taken = sorted({f.name for f in fields(self)} & {f.name for f in fields(self.config)})
         if taken:
             raise WtlError(f"{entry.config.__name__} has a field {taken[0]!r}, a word that experiments use; rename it")
-        require_within("", self, tries=(0, 1000))
+        require_within("", self, tries=(0, 1000), folds=(0, 100), fold_steps=(0, MOST_STEPS))
+        if self.folds == 1:
+            raise WtlError("folds is 1, which would leave no task to train on; it must be 0, or 2 or more")
+        if self.folds and self.start:
+            raise WtlError(f"folds must be 0, since the weights of {self.start}, with which it begins, know all tasks")
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The methods that must be trained before this one."""
         return (*self.trials, *([self.start] if self.start else []))
+
+    @property
+    def steps(self) -> int:
+        """Steps of all its trainings."""
+        return self.train.steps + self.folds * self.fold_train.steps
+
+    @property
+    def fold_train(self) -> TrainConfig:
+        """How the further policies of its folds are trained."""
+        return replace(self.train, steps=self.fold_steps or self.train.steps)
 
     @staticmethod
     def from_json(value: Mapping[str, Any], where: str) -> Method:
@@ -223,7 +244,7 @@ def branches(experiment: Experiment, names: Sequence[str]) -> tuple[list[Verb], 
         groups = [group for group in groups if group not in touched] + [{name}.union(*touched)]
 
     def steps(group: Iterable[str]) -> int:
-        return sum(experiment.method(name).train.steps for name in group)
+        return sum(experiment.method(name).steps for name in group)
 
     halves: tuple[set[str], set[str]] = (set(), set())
     for group in sorted(groups, key=lambda g: (-steps(g), -max(map(order.index, g)))):

@@ -24,6 +24,22 @@ from watchtrylearn.types import WtlError
 LAPTOP = {"bc": 1000, "contextual": 1000, "one_shot": 3500, "trials_only": 1500, "watch_try_learn": 2000}
 
 
+@dataclass(frozen=True)
+class Remedies:
+    """What keeps a method from learning few tasks by heart (docs/few-tasks.md); without arguments, nothing does.
+
+    Attributes:
+        symmetries: of all methods (``Sampling``).
+        relabelled: share of such examples of the methods that learn from trials (``Sampling``).
+        folds, fold_steps: of the methods that make trials (``Method``).
+    """
+
+    symmetries: bool = False
+    relabelled: float = 0.0
+    folds: int = 0
+    fold_steps: int = 0
+
+
 def watch_try_learn(
     net: NetConfig,
     train: TrainConfig,
@@ -35,6 +51,7 @@ def watch_try_learn(
     blind_tries: int = 1,
     elsewhere: float = 0.0,
     warm_start: bool = True,
+    remedies: Remedies = Remedies(),
 ) -> dict[str, Method]:
     """Watch-Try-Learn and what it is compared with: five methods with one network and one training.
 
@@ -46,21 +63,31 @@ def watch_try_learn(
         tries, blind_tries: trials in each demonstrated scene, after a demonstration and without one.
         elsewhere: share of the retrial network's training examples whose trials were made in any scene of the task.
         warm_start: the retrial network begins as a copy of the trial network.
+        remedies: against learning few tasks by heart.
     """
 
     def sampling(usual: Any, **changes: Any) -> Sampling:
         found: Sampling = usual().sampling
-        return replace(found, frames=frames, **changes)
+        return replace(found, frames=frames, symmetries=remedies.symmetries, **changes)
 
-    retrial = sampling(WatchTryLearnConfig, demos=demos, elsewhere=elsewhere)
+    relabelled = remedies.relabelled
+    retrial = sampling(WatchTryLearnConfig, demos=demos, elsewhere=elsewhere, relabelled=relabelled)
+    blind = sampling(TrialsOnlyConfig, relabelled=relabelled)
+    folds, fold_steps = remedies.folds, remedies.fold_steps
     last_frame = replace(net, embedding=EMBEDDING)
     found = {
-        "bc": Method("bc", BCConfig(net, sampling(BCConfig)), tries=blind_tries),
+        "bc": Method("bc", BCConfig(net, sampling(BCConfig)), tries=blind_tries, folds=folds, fold_steps=fold_steps),
         "contextual": Method(
             "contextual", ContextualConfig(last_frame, sampling(ContextualConfig, demos=demos)), main=False
         ),
-        "one_shot": Method("one_shot", OneShotConfig(net, sampling(OneShotConfig, demos=demos)), tries=tries),
-        "trials_only": Method("trials_only", TrialsOnlyConfig(net, sampling(TrialsOnlyConfig)), trials=("bc",)),
+        "one_shot": Method(
+            "one_shot",
+            OneShotConfig(net, sampling(OneShotConfig, demos=demos)),
+            tries=tries,
+            folds=folds,
+            fold_steps=fold_steps,
+        ),
+        "trials_only": Method("trials_only", TrialsOnlyConfig(net, blind), trials=("bc",)),
         "watch_try_learn": Method(
             "watch_try_learn",
             WatchTryLearnConfig(net, warm_start, retrial),

@@ -25,11 +25,12 @@ import torch
 from rich.markup import escape
 
 from watchtrylearn.data.store import EpisodeStore
+from watchtrylearn.experiments.fitting import uses_symmetries
 from watchtrylearn.experiments.plan import Experiment, as_json, settings_of
 from watchtrylearn.experiments.presets import read_experiment
 from watchtrylearn.learners import outline
 from watchtrylearn.reporting.documents import Seconds, Text
-from watchtrylearn.suites import Suite, make_suite
+from watchtrylearn.suites import Suite, Symmetric, make_suite
 from watchtrylearn.suites.outside import file_sha256, is_file, is_outside, located, without_folder
 from watchtrylearn.system.files import contained, directory_lock, read_typed, write_json
 from watchtrylearn.system.progress import Display
@@ -154,6 +155,8 @@ def open_run(
         chosen_tasks(made, chosen.split, chosen.eval_tasks, "eval_tasks")
         for method in chosen.methods.values():
             outline(method.learner, made.spec, method.config)  # refuses sizes that do not fit
+            if uses_symmetries(method) and not isinstance(made, Symmetric):
+                raise WtlError(f"{method.learner}: sampling.symmetries: suite {made.name!r} declares no symmetries")
         if kept is None:  # nothing is written before everything is found sound
             stored = _Stored(
                 as_json(replace(chosen, suite=without_folder(chosen.suite))), checkpoint.versions(), digest

@@ -6,11 +6,12 @@ durably before the next begins; so a step that was killed redoes at most one bat
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from watchtrylearn.data.frames import load_memory
 from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.fitting import fit_method, looked_at
+from watchtrylearn.experiments.folds import explored, fold_directories, fold_of
+from watchtrylearn.experiments.plan import Method
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.learners import learner_entry, load_named
 from watchtrylearn.ops.random import generator
 from watchtrylearn.protocol import require_same_spec
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Demonstrator
+from watchtrylearn.suites import Demonstrator, Symmetric
 from watchtrylearn.system.files import read_typed, write_json
 from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import stop_signals
@@ -116,9 +119,35 @@ def train(run: Run, name: str) -> TrainSummary:
         attempts=functools.partial(_attempts, run),
         batch_size=method.train.batch_size,
         seed=run.experiment.seed,
+        symmetries=run.suite.symmetries() if isinstance(run.suite, Symmetric) else (),
     )
     with timed(run, f"train {name}"):
-        return fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
+        summary = fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
+        for fold, directory in enumerate(fold_directories(run, name)):
+            without = _without_fold(run, method, material, fold)
+            run.display.say(
+                f"and once more without {len(material.tasks) - len(without.tasks)} of the tasks, to try those"
+            )
+            note = data | {"fold": f"{fold} of {method.folds}"}
+            fit_method(
+                replace(method, train=method.fold_train),
+                without,
+                directory,
+                note,
+                run.display,
+                start=start,
+                device=run.device,
+            )
+    return summary
+
+
+def _without_fold(run: Run, method: Method, material: Material, fold: int) -> Material:
+    """The material of all tasks but those of a fold."""
+    of_task = fold_of(run, material.tasks, method.folds)
+    kept = {task.name for task in material.tasks if of_task[task.name] != fold}
+    rows = np.flatnonzero([name in kept for name in material.memory.tasks])
+    tasks = [task for task in material.tasks if task.name in kept]
+    return replace(material, memory=material.memory.only(rows), tasks=tasks)
 
 
 def _demonstrations(run: Run, learner: str) -> dict[str, EpisodeStore]:
@@ -154,29 +183,50 @@ def unpacked(store: EpisodeStore, numbers: Sequence[int]) -> list[Episode]:
 def trained(run: Run, name: str) -> Learner:
     """The trained learner RUN/name on the run's device; refused if it is another, of other settings, or does not fit
     the suite."""
+    return _loaded(run, name, _model(run, name))
+
+
+def explorers(run: Run, name: str) -> list[Explorer]:
+    """Who makes the trials of method ``name``: itself, or one for each of its folds."""
+    found = [_loaded(run, name, _model(run, name, directory)) for directory in _trying(run, name)]
+    made: list[Explorer] = [learner for learner in found if isinstance(learner, Explorer)]
+    if len(made) < len(found):
+        raise WtlError(f"{name} cannot gather trials: it has no `explore`")
+    return made
+
+
+def _trying(run: Run, name: str) -> list[Path]:
+    return fold_directories(run, name) or [run.directory / name]
+
+
+def _loaded(run: Run, name: str, directory: Path) -> Learner:
     method = run.experiment.method(name)
-    learner = load_named(method.learner, _model(run, name))
+    learner = load_named(method.learner, directory)
     require_same_spec(learner, run.suite)
-    found, wanted = (dataclasses.asdict(config) for config in (learner.config, method.config))
-    refuse_changes(found, wanted, run.directory / name)
+    found, wanted = (asdict(config) for config in (learner.config, method.config))
+    refuse_changes(found, wanted, directory)
     learner.to(run.device)
     return learner
 
 
-def _model(run: Run, name: str) -> Path:
-    """The folder RUN/name, if there is a trained model in it."""
-    if not (run.directory / name / "model.json").exists():
-        raise WtlError(f"{run.directory / name} holds no trained model yet; `wtl train {name} --out {run.directory}`")
-    return run.directory / name
+def _model(run: Run, name: str, directory: Path | None = None) -> Path:
+    """The folder RUN/name, or another ``directory`` of the method's, if there is a trained model in it."""
+    directory = directory or run.directory / name
+    if not (directory / "model.json").exists():
+        raise WtlError(f"{directory} holds no trained model yet; `wtl train {name} --out {run.directory}`")
+    return directory
 
 
 def made_by(run: Run, name: str, *parts: str) -> EpisodeStore:
     """The dataset RUN/parts of attempts by learner ``name``; refused if other weights than its present ones made them.
 
-    Whose they are is noted in the dataset before its first attempt.
+    Whose they are is noted in the dataset before its first attempt. (Trials by several learners: the hash of theirs.)
     """
     store = run.store(*parts)
-    path, present = store.path / MADE_BY, {"learner": name, "model_sha256": checkpoint.model_sha256(_model(run, name))}
+    makers = _trying(run, name) if parts[0] == "trials" else [run.directory / name]
+    hashes = [checkpoint.model_sha256(_model(run, name, directory)) for directory in makers]
+    weights = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    path, present = store.path / MADE_BY, {"learner": name, "model_sha256": weights}
     if len(store) + len(store.skipped) == 0:
         write_json(path, present)
     elif not path.exists():
@@ -204,9 +254,8 @@ def make_trials(run: Run, explorer: str) -> dict[str, int | float]:
         )
     recorded = _required(run, "demos")
     demos = dict(recorded.numbered(images=False))
-    learner = trained(run, explorer)
-    if not isinstance(learner, Explorer):
-        raise WtlError(f"{explorer} cannot gather trials: it has no `explore`")
+    learners = explorers(run, explorer)
+    of_task = fold_of(run, training_tasks(run), len(learners))
     other, numbers, looks = _OtherDemos(demos, run.experiment.seed), list(demos), sees_images(run, explorer)
 
     def shown(tried: Sequence[int], repeat: int) -> list[Episode]:
@@ -222,7 +271,13 @@ def make_trials(run: Run, explorer: str) -> dict[str, int | float]:
         for repeat, batch in _trial_batches(len(demos), repeats, len(store)):
             tried = [numbers[i] for i in batch]
             scenes = [demos[number] for number in tried]
-            store.append_attempts(_trials(run, learner, scenes, shown(tried, repeat), repeat))
+            watched = shown(tried, repeat)
+            policy = explored(
+                learners, np.array([of_task[d.task.name] for d in scenes]), [Context(demos=(d,)) for d in watched]
+            )
+            tasks, seeds = [d.task for d in scenes], [d.seed for d in scenes]
+            made = _attempts(run, policy, tasks, seeds, attempt=repeat, run_seed=run.experiment.seed)
+            store.append_attempts([replace(e, watched=(d.seed,)) for e, d in zip(made, watched, strict=True)])
             advance(len(batch))
             stop_if(signalled(), "trying", run.directory)
     outcomes = [r.success for r in store.records]
@@ -236,14 +291,6 @@ def _trial_batches(scenes: int, repeats: int, done: int) -> list[tuple[int, rang
     ]
     ends = np.cumsum([len(batch) for _, batch in batches])
     return [batch for batch, end in zip(batches, ends, strict=True) if end > done]
-
-
-def _trials(
-    run: Run, explorer: Explorer, demonstrated: Sequence[Episode], watched: Sequence[Episode], repeat: int
-) -> list[Episode]:
-    policy = explorer.explore([Context(demos=(demo,)) for demo in watched])
-    tasks, seeds = [d.task for d in demonstrated], [d.seed for d in demonstrated]
-    return _attempts(run, policy, tasks, seeds, attempt=repeat, run_seed=run.experiment.seed)
 
 
 def _attempts(run: Run, policy: Policy, tasks: Sequence[Task], seeds: Sequence[int], **options: Any) -> list[Episode]:

@@ -159,13 +159,18 @@ class TargetNet(nn.Module):
         target: Int[torch.Tensor, "task"],
         batch: Batch,
     ) -> Float[torch.Tensor, ""]:
-        """- log p(the query's actions from ``batch.frames`` on | what it shows there, target, code), per number."""
+        """- log p(the query's actions from ``batch.frames`` on | what it shows there, target, code), per number.
+
+        Over the queries that are to be imitated; 0 if there is none.
+        """
         query, seen, frames = batch.query, batch.seen, batch.frames
         logits, mean = self.actions(belief, target, seen, frames / self.spec.horizon)
         ahead = frames[..., None] + torch.arange(self.config.chunk, device=frames.device)
         exists = ahead < query.length[:, None, None]
+        if batch.hypothetical is not None:
+            exists &= ~batch.hypothetical[:, None, None]
         task = torch.arange(len(frames), device=frames.device)[:, None, None]
         action = query.action[task, ahead.clamp(max=query.action.shape[1] - 1)]
         action = self.scaling.chunk_in(action, seen[STATE])
         likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, exists)
-        return -likelihood.sum() / (exists.sum() * self.spec.action.size)
+        return -likelihood.sum() / (exists.sum() * self.spec.action.size).clamp(min=1)

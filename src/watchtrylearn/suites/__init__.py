@@ -2,7 +2,7 @@
 
 To bring your own robot, implement ``Suite`` (a page; see ``examples/``): nothing else in the library needs to
 know about it. What else a suite can do it says by having the methods of further protocols, each of them optional:
-``Demonstrator``, ``Targeted``, ``Ambiguous``, ``Filmable``, ``Rewarding``. Whoever needs one asks
+``Demonstrator``, ``Targeted``, ``Ambiguous``, ``Filmable``, ``Rewarding``, ``Symmetric``. Whoever needs one asks
 ``isinstance(suite, Filmable)``.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from watchtrylearn.errors import suggestion
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.suites.outside import is_outside, outside_suite
 from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
@@ -116,6 +117,18 @@ class Rewarding(Protocol):
 
         ``action`` is what the policy commands: it is cut to its bounds, as in the worlds. Breakdowns are not covered:
         what they cost is no matter of observations.
+        """
+
+
+@runtime_checkable
+class Symmetric(Protocol):
+    """A suite that knows under which maps of whole episodes its tasks become others that are as good."""
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Some, of which all others are made by applying one after another.
+
+        Where episodes of a task's scenes are all mapped alike, they are what might have happened at another task that
+        the suite could have made, in scenes as likely as its own: same dynamics, same judge, same rewards.
         """
 
 

@@ -24,9 +24,22 @@ from jaxtyping import Bool, Float
 from mujoco.batch import Batch
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites.physics import advance
-from watchtrylearn.types import ENVIRONMENT, SPLITS, STATE, Channel, Episode, Observation, Spec, Split, Task, WtlError
+from watchtrylearn.types import (
+    ACTION,
+    ENVIRONMENT,
+    SPLITS,
+    STATE,
+    Channel,
+    Episode,
+    Observation,
+    Spec,
+    Split,
+    Task,
+    WtlError,
+)
 from watchtrylearn.worlds import begin, commands, describe
 
 TIMESTEP, SUBSTEPS = 0.01, 2  # seconds; physics steps in a control step
@@ -87,6 +100,24 @@ SPEC = Spec(
     entities=2,
 )
 
+SYMMETRIES = (
+    Symmetry(  # across the line of the stretched arm: y changes its sign, and so does every angle
+        "both sides of the arm",
+        {
+            STATE: ("sin shoulder", "sin elbow", "shoulder velocity", "elbow velocity"),
+            ENVIRONMENT: tuple(f"target {number} {name}" for number in range(2) for name in ("y", "to fingertip y")),
+            ACTION: ("shoulder", "elbow"),
+        },
+    ),
+    # what follows is of the tasks alone: nothing moves, a joint is wired the other way or the targets are renumbered
+    Symmetry("the wiring of the shoulder", {ACTION: ("shoulder",)}),
+    Symmetry("the wiring of the elbow", {ACTION: ("elbow",)}),
+    Symmetry(
+        "first and second target",
+        exchanged={ENVIRONMENT: tuple((f"target 0 {name}", f"target 1 {name}") for name in _TARGET)},
+    ),
+)
+
 
 class Reacher:
     """The suite ``reacher``; see the module's text. ``nthread``: threads that step worlds, 0 for all."""
@@ -110,6 +141,10 @@ class Reacher:
     def target(self, task: Task, seed: int) -> int:
         """The right target, 0 or 1: the same in every scene."""
         return int(task["target"])
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """A mirror, the wiring of each joint, and the targets listed in the other order."""
+        return SYMMETRIES
 
     def reward(
         self,

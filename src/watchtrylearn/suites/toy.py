@@ -26,8 +26,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Float, Int
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Observation, Spec, Split, Task, WtlError
+from watchtrylearn.types import ACTION, ENVIRONMENT, STATE, Channel, Episode, Observation, Spec, Split, Task, WtlError
 from watchtrylearn.worlds import begin, commands, describe
 
 FAMILIES = ("reference", "mirror")
@@ -49,6 +50,12 @@ SPEC = Spec(
     position=2,
 )
 
+SYMMETRIES = (
+    Symmetry("left and right", {STATE: ("x",), ENVIRONMENT: ("A x", "B x"), ACTION: ("dx",)}),
+    Symmetry("up and down", {STATE: ("y",), ENVIRONMENT: ("A y", "B y"), ACTION: ("dy",)}),
+    # nothing moves; what was called A is called B
+    Symmetry("A and B", exchanged={ENVIRONMENT: (("A x", "B x"), ("A y", "B y"))}),
+)
 
 OPTIMUM = {  # (family, subset) -> best success rate after 0, 1, 2 or more trials
     ("reference", "all"): (3 / 4, 1.0, 1.0),
@@ -99,6 +106,10 @@ class Toy:
         if demos > 1:
             return 0.5 if family == "mirror" and trials == 0 else 1.0
         return optimum(family, trials, subset)
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Two mirrors, and the marks listed in the other order."""
+        return SYMMETRIES
 
     def reward(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from watchtrylearn.data.memory import EpisodeMemory
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.training.config import TrainConfig
 from watchtrylearn.training.sources import Source
 from watchtrylearn.training.update import Update
@@ -26,6 +27,7 @@ class Material:
         attempts: ``attempts(policy, tasks, seeds, attempt=..., run_seed=...)`` lets a policy try in one scene of each
             task (``rollout``); None for recordings from elsewhere.
         batch_size, seed: of the training.
+        symmetries: those of the suite; none where it declares none, and for recordings from elsewhere.
     """
 
     spec: Spec
@@ -34,6 +36,7 @@ class Material:
     attempts: Attempts | None
     batch_size: int
     seed: int
+    symmetries: Sequence[Symmetry] = ()
 
 
 @runtime_checkable

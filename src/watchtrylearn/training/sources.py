@@ -18,7 +18,7 @@ import numpy as np
 
 from watchtrylearn.data.batches import gather
 from watchtrylearn.data.memory import EpisodeMemory
-from watchtrylearn.data.sampling import EpisodeTable
+from watchtrylearn.data.table import EpisodeTable
 from watchtrylearn.ops.random import generator
 from watchtrylearn.system.config import require_within
 from watchtrylearn.training.rounds import Collect, Rounds
@@ -62,14 +62,17 @@ class Source(Protocol):
 
 
 class FixedSource:
-    """Batches of a dataset: ``sample`` draws one with the generator it is given and no other randomness."""
+    """Batches of a dataset: ``sample`` draws one with the generator it is given and no other randomness.
 
-    def __init__(self, sample: Sample) -> None:
-        self.sample = sample
+    ``described``: what batches depend on beside data and config, as JSON; a training is not continued with another.
+    """
+
+    def __init__(self, sample: Sample, described: Mapping[str, Any] | None = None) -> None:
+        self.sample, self.described = sample, dict(described or {})
         self.seed = 0
 
     def settings(self) -> dict[str, Any]:
-        return {}
+        return self.described
 
     def begin(self, learner: Learner, directory: Path, seed: int, gathered: Mapping[str, Any]) -> None:
         self.seed = seed

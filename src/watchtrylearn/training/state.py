@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from watchtrylearn.system.config import from_json
 from watchtrylearn.system.files import read_typed, write_json
 from watchtrylearn.system.settings import differences, refuse_changes
 from watchtrylearn.training import checkpoint
@@ -88,10 +90,10 @@ class TrainingState:
         them."""
         settings = self.settings()
         if (directory / _CONFIG).exists():
-            _refuse_changes(read_typed(directory / _CONFIG, _Begun), settings, directory)
+            self._refuse_changes(read_typed(directory / _CONFIG, _Begun), settings, directory)
         found = checkpoint.load_latest(directory / _CHECKPOINTS, _State)
         if found:
-            _refuse_changes(found.state, settings, directory)
+            self._refuse_changes(found.state, settings, directory)
             self._restore(found)
         if self.step < self.config.steps:  # a finished training needs nothing of what was gathered
             self.source.begin(self.learner, directory, self.config.seed, found.state.gathered if found else {})
@@ -145,15 +147,18 @@ class TrainingState:
         result: dict[str, Any] = json.loads(json.dumps(found))
         return result
 
-
-def _refuse_changes(old: _Begun, settings: Mapping[str, Any], directory: Path) -> None:
-    begun = {key: getattr(old, key) for key in settings}
-    again = "remove that folder to train again"
-    if old.data is None:
-        raise WtlError(f"{directory} was begun by a version that did not note the data it trained on; {again}")
-    changed = [name for name, _, _ in differences(begun.pop("data"), settings["data"])]
-    if changed:
-        raise WtlError(f"{directory} was begun on other data: {', '.join(changed)} changed since; {again}")
-    refuse_changes(begun, {key: settings[key] for key in begun}, directory, ["train.checkpoint_every"])
-    if old.versions != checkpoint.versions():
-        logger.warning("%s was started with other versions: its last bits may differ", directory)
+    def _refuse_changes(self, old: _Begun, settings: Mapping[str, Any], directory: Path) -> None:
+        begun = {key: getattr(old, key) for key in settings}
+        again = "remove that folder to train again"
+        if old.data is None:
+            raise WtlError(f"{directory} was begun by a version that did not note the data it trained on; {again}")
+        changed = [name for name, _, _ in differences(begun.pop("data"), settings["data"])]
+        if changed:
+            raise WtlError(f"{directory} was begun on other data: {', '.join(changed)} changed since; {again}")
+        if old.learner == self.learner.name:  # options that a config has by now were what they are by default
+            with contextlib.suppress(WtlError):
+                complete = from_json(type(self.learner.config), old.config, "config")
+                begun["config"] = json.loads(json.dumps(dataclasses.asdict(complete)))
+        refuse_changes(begun, {key: settings[key] for key in begun}, directory, ["train.checkpoint_every"])
+        if old.versions != checkpoint.versions():
+            logger.warning("%s was started with other versions: its last bits may differ", directory)

@@ -21,12 +21,14 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.suites.kitchen.objects import KitchenObject, kitchen_objects
 from watchtrylearn.suites.tabletop import arrange, expert
 from watchtrylearn.suites.tabletop.judge import Judge
 from watchtrylearn.suites.tabletop.model import ModelRow, SharedModel, build
 from watchtrylearn.suites.tabletop.world import TabletopWorlds
 from watchtrylearn.types import (
+    ACTION,
     ENVIRONMENT,
     SPLITS,
     STATE,
@@ -79,6 +81,29 @@ SPEC = Spec(
     entities=len(SLOTS),
     position=3,
     commands_state=True,
+)
+
+# Left becomes right. Of positions and velocities x changes its sign; of rotations, which are axial, y and z do. Objects
+# become their mirror images too (a handle that pointed along their own x axis points against it): no observation shows
+# shapes.
+_MIRRORED = ("x", "ry", "rz")
+MIRROR = Symmetry(
+    "left and right",
+    negated={
+        STATE: (*_MIRRORED, *(f"{name} velocity" for name in _MIRRORED)),
+        ENVIRONMENT: tuple(f"{slot} {name}" for slot in SLOTS for name in ("x", "qy", "qz")),
+        ACTION: _MIRRORED,
+    },
+)
+# What was called A is called B, and so with the buttons: nothing moves, a task just lists its things in another order.
+# Both at once, since what is on the left is A and button 0, or B and button 1.
+SWAP = Symmetry(
+    "first and second",
+    exchanged={
+        ENVIRONMENT: tuple(
+            (f"{one} {name}", f"{other} {name}") for one, other in (SLOTS[:2], SLOTS[2:]) for name in _ENTITY
+        )
+    },
 )
 
 
@@ -145,6 +170,10 @@ class Tabletop:
         """The expert's attempts at many tasks at once, failures included (``success`` tells)."""
         targets = [self.target(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
         return expert.demonstrations(self.worlds(tasks, seeds), targets)
+
+    def symmetries(self) -> list[Symmetry]:
+        """Mirror images, and the things of a task listed in the other order."""
+        return [MIRROR, SWAP]
 
     def film(
         self, episodes: Sequence[Episode], on_clip: Callable[[], None] | None = None
