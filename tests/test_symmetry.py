@@ -377,6 +377,20 @@ def test_a_training_with_symmetries_draws_the_same_examples_and_their_images(tmp
             assert torch.equal(one.observation[ENVIRONMENT], other.observation[ENVIRONMENT])
 
 
+def test_units_are_taken_from_what_will_be_seen(tmp_path: Path) -> None:
+    """Of demonstrations that all go to the left, the images go to both sides: their centre is the middle."""
+    suite = wtl.make_suite("toy")
+    left = [demo for demo in toy_demos() if demo.final[STATE][0] < 0]
+    centre = {}
+    for on in (False, True):
+        given = replace(material(suite.symmetries()), memory=wtl.EpisodeMemory(suite.spec, left))
+        fit_method(method(on, 1), given, tmp_path / str(on), {}, Display(quiet=True))
+        weights = wtl.load(tmp_path / str(on)).state_dict()
+        centre[on] = float(weights["net.scaling.state_mean"][0])
+    assert centre[False] < -0.2
+    assert abs(centre[True]) < 0.1
+
+
 def test_where_nothing_declares_symmetries_asking_for_them_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(WtlError, match=r"one_shot: sampling\.symmetries: nothing here declares symmetries"):
         fit_method(method(True, 1), material(()), tmp_path / "own", {}, Display(quiet=True))
