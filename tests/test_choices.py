@@ -5,6 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
+from watchtrylearn.data.batches import stack
+from watchtrylearn.ops.symmetry import SymmetryGroup
 from watchtrylearn.protocol import Scene, evaluate
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
@@ -165,3 +167,22 @@ def test_any_mark_ends_an_attempt():
 def test_marks_must_have_room(marks):
     with pytest.raises(WtlError, match=f"marks must be between 2 and 8, got {marks}"):
         Choices(marks)
+
+
+@pytest.mark.parametrize("marks", [2, 4, 5])
+def test_an_image_of_a_task_is_a_task_of_the_same_reading(marks):
+    """In every scene marks lie in turn, and what is reached is one mark, or one place, wherever that scene's lie."""
+    suite = Choices(marks)
+    group = SymmetryGroup(suite.symmetries(), suite.spec)
+    assert len(group) == 2 * marks
+    for task in suite.tasks("test")[: 2 * marks]:
+        demos = stack(suite.demonstrations([task] * marks, list(range(marks))), suite.spec)
+        for which in range(len(group)):
+            image = group.apply(demos, np.full(marks, which))
+            seen = image.observation[ENVIRONMENT].numpy()[:, 0].reshape(marks, marks, 4)
+            place = seen[..., 0].argsort(1).argsort(1)
+            assert ((place - np.arange(marks)) % marks == (place[:, :1]) % marks).all()
+            end = image.final[STATE].numpy() if image.final else image.observation[STATE].numpy()[:, 3]
+            reached = np.linalg.norm(seen[..., :2] - end[:, None], axis=-1).argmin(1)
+            told = reached if task["reading"] == "identity" else place[np.arange(marks), reached]
+            assert len(set(told)) == 1

@@ -38,10 +38,11 @@ import numpy as np
 from jaxtyping import Float
 
 from watchtrylearn.ops.random import generator
+from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites.toy import READINGS, STEP, STEPS, PointWorlds, StraightWay, paid
 from watchtrylearn.system.config import require_within
-from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Spec, Split, Task, WtlError
+from watchtrylearn.types import ACTION, ENVIRONMENT, STATE, Channel, Episode, Spec, Split, Task, WtlError
 
 FAMILY = "choice"
 DRAWS: dict[Split, int] = {"train": 16, "val": 4, "test": 4}  # tasks of each reading and value
@@ -101,6 +102,17 @@ class Choices:
         settled = 0.0 if trials == 0 else 1.0 if scene == "same" else 1 - 1 / n
         return settled + (1 - settled) * first
 
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Mirror images, in which the marks are listed in the reverse order; one of them begins with another mark.
+
+        Mark ``i`` becomes ``c - i`` and place ``p`` becomes ``N - 1 - p``, so the scene of seed ``s`` becomes one of
+        ``N - 1 - c - s``. One mirror after the other renumbers the marks.
+        """
+        return [
+            self._mirror("left and right, A to the last", self.marks - 1),
+            self._mirror("left and right, A to A", 0),
+        ]
+
     def reward(
         self,
         tasks: Sequence[Task],
@@ -118,6 +130,16 @@ class Choices:
     def demonstrations(self, tasks: Sequence[Task], seeds: Sequence[int]) -> list[Episode]:
         worlds = self.worlds(tasks, seeds)
         return rollout(StraightWay(worlds), worlds, kind="demo")
+
+    def _mirror(self, name: str, last: int) -> Symmetry:
+        letters = [_letter(i) for i in range(self.marks)]
+        pairs = [(i, (last - i) % self.marks) for i in range(self.marks)]
+        exchanged = [(letters[i], letters[j]) for i, j in pairs if i < j]
+        return Symmetry(
+            name,
+            negated={STATE: ("x",), ENVIRONMENT: [f"{letter} x" for letter in letters], ACTION: ("dx",)},
+            exchanged={ENVIRONMENT: [(f"{a} {n}", f"{b} {n}") for a, b in exchanged for n in ("x", "y", *LOOKS)]},
+        )
 
     def _task(self, split: Split, number: int) -> Task:
         reading, value = READINGS[number % 2], number // 2 % self.marks
