@@ -174,11 +174,11 @@ EXPERIMENTS = (
         methods=watch_try_learn(
             NetConfig(embedding="object", width=64, frames=5, hidden=(128, 128), chunk=5, execute=5),
             TrainConfig(batch_size=64, learning_rate=3e-3),
-            {"bc": 400, "contextual": 400, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
+            {"bc": 600, "contextual": 600, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
             frames=4,
             tries=3,
             blind_tries=3,
-            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2),
+            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=600),
         ),
         demos_per_task=8,
         scenes=16,
