@@ -25,7 +25,7 @@ RESOLVED = {  # config and training of each, as they were before experiments wer
 }
 
 
-@pytest.mark.parametrize("preset", EXPERIMENTS, ids=lambda e: e.name)
+@pytest.mark.parametrize("preset", [e for e in EXPERIMENTS if e.name in RESOLVED], ids=lambda e: e.name)
 def test_the_presets_are_what_they_were(preset: Experiment) -> None:
     stored = as_json(preset)["methods"]
     assert list(stored) == FIVE

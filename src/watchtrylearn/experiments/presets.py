@@ -180,6 +180,24 @@ EXPERIMENTS = (
         scenes=20,
         gallery=0,
     ),
+    Experiment(
+        name="choices",
+        summary="one of four marks: what is possible with and without a demonstration is known after every trial",
+        suite="choices",
+        methods=watch_try_learn(
+            NetConfig(embedding="object", width=64, frames=5, hidden=(128, 128), chunk=5, execute=5),
+            TrainConfig(batch_size=64, learning_rate=3e-3),
+            {"bc": 400, "contextual": 400, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
+            frames=4,
+            tries=3,
+            blind_tries=3,
+            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2),
+        ),
+        demos_per_task=8,
+        scenes=16,
+        attempts=3,
+        gallery=0,
+    ),
 )
 MOVED = {  # options that experiments had before they were plans
     "frames": "sampling.frames",
