@@ -138,6 +138,19 @@ EXPERIMENTS = (
         gallery=0,
     ),
     Experiment(
+        name="wtl-few-tasks",
+        summary="a trial worth learning from, with few tasks: with and without the remedies against memorisation",
+        suite="tabletop",
+        methods=watch_try_learn(
+            TABLETOP_NET,
+            USUAL,
+            {"bc": 1000, "contextual": 1000, "one_shot": 3000, "trials_only": 2000, "watch_try_learn": 3000},
+            tries=3,
+            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=1200),
+        ),
+        gallery=0,
+    ),
+    Experiment(
         name="wtl-reacher",
         summary="the authors' toy arm: a demonstration shows the target, a trial how the joints are wired",
         suite="reacher",
