@@ -107,6 +107,18 @@ def _differing(one: object, other: object, name: str = "") -> list[str]:
     return [] if one == other else [name]
 
 
+def test_the_page_says_how_to_have_the_remedies_elsewhere():
+    page = (Path(__file__).parents[1] / "docs" / "few-tasks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    made: dict[str, dict] = {}
+    exec(code, made)
+    settings = re.search(r"--set \\\n((?: {8}.*\n)+)", page)[1].replace("\\", " ").split()
+    told = experiment("wtl-curves", [*settings, "one_shot.fold_steps=1200", "bc.fold_steps=1200"])
+    for name in wtl_few_tasks.LEARNERS:
+        plans = [methods[name] for methods in (made["methods"], told.methods)]
+        assert len({(m.folds, m.fold_steps, m.config) for m in plans}) == 1, name
+
+
 def test_a_number_of_tasks_is_refused(command, capsys):
     assert cli.main([*command, "tasks=4"]) == 2
     assert "leave out tasks" in " ".join(capsys.readouterr().err.split())
