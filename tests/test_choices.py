@@ -8,6 +8,7 @@ import pytest
 from watchtrylearn.data.batches import stack
 from watchtrylearn.ops.symmetry import SymmetryGroup
 from watchtrylearn.protocol import Scene, evaluate
+from watchtrylearn.reporting import results
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.choices import Choices
@@ -21,9 +22,8 @@ DEMO, TRIED, NEW = 1000, 2000, 3000  # seeds of scenes; all multiples of 4, so t
 class Bayes:
     """Keeps the (reading, value) that explain all it saw, and goes to the mark that most of them name."""
 
-    name = "bayes"
-
     def __init__(self, spec, watches):
+        self.name = "watch_try_learn" if watches else "trials_only"  # as tables know who watches
         self.spec, self.watches = spec, watches
 
     def adapt(self, contexts):
@@ -73,7 +73,7 @@ def played(request):
     arrangements = list(product(range(n), repeat=3))
     jobs = [(task, *seeds) for task in suite.tasks("test")[: 2 * n] for seeds in arrangements]
     demos = suite.demonstrations([job[0] for job in jobs], [DEMO + job[1] for job in jobs])
-    scenes = [Scene(task, (demo,), TRIED + t) for (task, _, t, _), demo in zip(jobs, demos, strict=True)]
+    scenes = [Scene(task, (demo,), TRIED + t + n * d) for (task, d, t, _), demo in zip(jobs, demos, strict=True)]
     new = [NEW + job[3] for job in jobs]
     found = {}
     for watches in (True, False):
@@ -98,6 +98,17 @@ def test_an_ideal_learner_reaches_the_ceiling_and_no_more(played, watches, trial
     ]
     stated = suite.ceiling("choice", demos=int(watches), trials=trials, subset=subset, scene=scene)
     assert np.mean(chosen) == pytest.approx(stated, abs=1e-12)
+
+
+def test_a_table_shows_the_optimum_of_methods_that_watch_and_of_those_that_do_not(played):
+    suite, found = played
+    once = [a for (_, _, scene), made in found.items() if scene == "same" for a in made[:: suite.marks]]
+    rows = results.rows(once, suite)
+    assert {(row["method"], row["trials"]) for row in rows} == set(
+        product(("watch_try_learn", "trials_only"), range(1, TRIALS + 1))
+    )
+    for row in rows:
+        assert row["value"] == pytest.approx(row["ceiling"], abs=1e-12)
 
 
 def test_demonstrations_in_different_arrangements_leave_one_reading():

@@ -4,13 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from watchtrylearn.experiments import EXPERIMENTS, Experiment, Method, experiment
 from watchtrylearn.experiments.main_job import reproduce_command
 from watchtrylearn.experiments.plan import as_json, branches
-from watchtrylearn.experiments.presets import read_experiment
+from watchtrylearn.experiments.presets import AUTHORS, read_experiment
 from watchtrylearn.learners import LEARNERS
 from watchtrylearn.learners.bc import BCConfig
 from watchtrylearn.types import WtlError
@@ -25,12 +26,23 @@ RESOLVED = {  # config and training of each, as they were before experiments wer
 }
 
 
+LATER = {  # options that were added since, and what leaves everything as it was
+    "relabelled": 0.0, "symmetries": False, "compare_scenes": False, "squared_error": False, "retrial": None,
+}  # fmt: skip
+
+
+def without_later(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in LATER or value != LATER[key]}
+    return {key: without_later(value) if isinstance(value, dict) else value for key, value in kept.items()}
+
+
 @pytest.mark.parametrize("preset", [e for e in EXPERIMENTS if e.name in RESOLVED], ids=lambda e: e.name)
 def test_the_presets_are_what_they_were(preset: Experiment) -> None:
     stored = as_json(preset)["methods"]
-    assert list(stored) == FIVE
-    for (name, method), digest in zip(stored.items(), RESOLVED[preset.name], strict=True):
-        settings = {"config": method["config"], "train": method["train"]}
+    assert list(stored) == FIVE + (list(AUTHORS) if preset.name == "wtl-state" else [])
+    for name, digest in zip(FIVE, RESOLVED[preset.name], strict=True):
+        method = stored[name]
+        settings = {"config": without_later(method["config"]), "train": method["train"]}
         text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode()).hexdigest()[:12] == digest, (name, settings)
 
@@ -49,6 +61,7 @@ def test_an_experiment_of_before_is_read() -> None:
     stored = json.loads(path.read_text())["config"]
     assert "methods" not in stored
     chosen = experiment("wtl-state", ["train.threads=0"])
+    chosen = replace(chosen, methods={name: chosen.methods[name] for name in FIVE})  # what there was then
     assert read_experiment(stored, "published") == chosen
     del stored["frames"]
     with pytest.raises(WtlError, match="published lacks frames"):
@@ -181,8 +194,8 @@ def test_the_longer_branch_of_the_main_job_is_that_of_who_watches(name: str) -> 
     assert second == [
         ("train", "bc"), ("try", "bc"), ("train", "trials_only"), ("evaluate", "bc"), ("evaluate", "trials_only"),
     ]  # fmt: skip
-    assert chosen.explorers == ["one_shot", "bc"]
-    assert experiment(name, ["one_shot.train.steps=1"]).explorers == ["one_shot", "bc"]  # however long each is trained
+    assert chosen.explorers[:2] == ["one_shot", "bc"]
+    assert experiment(name, ["one_shot.train.steps=1"]).explorers == chosen.explorers  # however long each is trained
     assert chosen.retrial == "watch_try_learn"
 
 

@@ -29,6 +29,9 @@ TINY = [
     "one_shot.train.steps=2",
     "trials_only.train.steps=2",
     "watch_try_learn.train.steps=2",
+    "authors_trial.tries=1",
+    "authors_trial.train.steps=2",
+    "authors_retrial.train.steps=2",
 ]
 
 
@@ -51,6 +54,7 @@ def test_every_row_of_the_table_is_there_for_all_seeds(document):
     found = Counter((r["method"], r["trials"], tables.condition(r)) for r in overall)
     wtl = "watch_try_learn"
     plain = [("bc", 0), ("contextual", 0), ("one_shot", 0), ("trials_only", 1), ("trials_only", 2), (wtl, 1), (wtl, 2)]
+    plain += [("authors_trial", 0), ("authors_retrial", 1), ("authors_retrial", 2)]
     special = [
         (wtl, 1, "in a new scene"),
         (wtl, 2, "in a new scene"),
@@ -62,6 +66,17 @@ def test_every_row_of_the_table_is_there_for_all_seeds(document):
     assert found == Counter([*((method, trials, "") for method, trials in plain), *special])
     assert {r["n"] for r in overall} == {2 * 4 * 8}
     assert document["seeds"] == [0, 1]
+
+
+def test_the_rows_of_the_authors_network_are_called_so(document):
+    lines = tables.lines(document)
+    names = [tables.line_name(entry, cells) for entry, cells in lines.items() if entry[0].startswith("authors")]
+    assert names == [
+        "one-shot imitation (authors_trial)",
+        "Watch-Try-Learn (authors_retrial), after 1 trial",
+        "Watch-Try-Learn (authors_retrial), after 2 trials",
+    ]
+    assert lines["authors_trial", 0]["all", "all"]["ceiling"] == 0.75
 
 
 def test_rows_carry_their_ceilings(document):

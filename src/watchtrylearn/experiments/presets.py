@@ -101,6 +101,33 @@ def watch_try_learn(
     }
 
 
+def authors_own(
+    steps: Mapping[str, int], *, demos: tuple[float, ...] = (0.0, 1.0), tries: int = 3
+) -> dict[str, Method]:
+    """The network that the authors released for states, in both phases (docs/learners/watch_try_learn.md): flat
+    temporal convolutions, two layers of 100, one action at a time; the trial network has a mixture of 10, the
+    retrial network has fresh weights and a squared error. Outside the main job."""
+    trial = NetConfig(embedding="flat", hidden=(100, 100), mixtures=10, chunk=1, execute=1)
+    retrial = replace(trial, mixtures=1, squared_error=True)
+    watching = Sampling(demos=demos, frames=16)
+    trying = replace(WatchTryLearnConfig().sampling, demos=demos, frames=16)
+    train = {name: TrainConfig(batch_size=64, learning_rate=1e-3, steps=count) for name, count in steps.items()}
+    return {
+        AUTHORS_TRIAL: Method(
+            "one_shot", OneShotConfig(trial, watching), train[AUTHORS_TRIAL], tries=tries, main=False
+        ),
+        AUTHORS_RETRIAL: Method(
+            "watch_try_learn",
+            WatchTryLearnConfig(trial, warm_start=False, sampling=trying, retrial=retrial),
+            train[AUTHORS_RETRIAL],
+            trials=(AUTHORS_TRIAL,),
+            start=AUTHORS_TRIAL,
+            main=False,
+        ),
+    }
+
+
+AUTHORS = AUTHORS_TRIAL, AUTHORS_RETRIAL = "authors_trial", "authors_retrial"
 TABLETOP_NET = NetConfig(embedding="object", mixtures=1)
 USUAL = TrainConfig(batch_size=64, learning_rate=2e-3)
 EXPERIMENTS = (
@@ -123,7 +150,8 @@ EXPERIMENTS = (
             demos=(0.0, 3.0, 1.0),
             tries=3,
             blind_tries=3,
-        ),
+        )
+        | authors_own({AUTHORS_TRIAL: 8000, AUTHORS_RETRIAL: 8000}, demos=(0.0, 3.0, 1.0)),
         demos_per_task=10,
         scenes=24,
         attempts=5,
@@ -187,11 +215,11 @@ EXPERIMENTS = (
         methods=watch_try_learn(
             NetConfig(embedding="object", width=64, frames=5, hidden=(128, 128), chunk=5, execute=5),
             TrainConfig(batch_size=64, learning_rate=3e-3),
-            {"bc": 400, "contextual": 400, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
+            {"bc": 600, "contextual": 600, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
             frames=4,
             tries=3,
             blind_tries=3,
-            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2),
+            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=600),
         ),
         demos_per_task=8,
         scenes=16,

@@ -1,8 +1,9 @@
 """``wtl reproduce``: what one demonstration leaves open, one trial settles. The full table, three seeds.
 
-Beyond the main job's rows: does the retrial know the *task* or only the scene (attempts in a new scene after the
-trials)? Does it use the outcome (hidden, flipped)? What would a second demonstration tell instead of a trial? And
-what is left when the target is told (execution alone)? A row for which a suite knows too little is left out.
+Beyond the main job's rows: what would the authors' own network have reached here? Does the retrial know the *task* or
+only the scene (attempts in a new scene after the trials)? Does it use the outcome (hidden, flipped)? What would a
+second demonstration tell instead of a trial? And what is left when the target is told (execution alone)? A row for
+which a suite or a plan has too little is left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from watchtrylearn.experiments import evaluation, main_job
 from watchtrylearn.experiments.plan import Experiment
+from watchtrylearn.experiments.presets import AUTHORS
 from watchtrylearn.experiments.run import Run, open_run
 from watchtrylearn.protocol import Attempt, Outcome, Scene
 from watchtrylearn.reporting import results
@@ -39,11 +41,16 @@ def reproduce(
         with open_run(out / f"seed-{seed}", replace(experiment, seed=seed), display, device=device) as run:
             main_job.say(run, f"[bold]{experiment.name}, seed {seed}[/bold]")
             main_job.record(run)
-            main_job.work(run, LEARNERS, processes)
+            main_job.work(run, methods(experiment), processes)
             for name, (attempts, entries, facts) in _groups(run).items():
                 groups.setdefault(name, ([], entries, facts))[0].extend(attempts)
             seconds.update(run.seconds())
         yield _document(experiment, SEEDS[:count], seconds, groups, run.suite)
+
+
+def methods(experiment: Experiment) -> list[str]:
+    """The methods of the table: the five, and those with the authors' own network in a plan that has them."""
+    return [*LEARNERS, *(name for name in AUTHORS if name in experiment.methods)]
 
 
 def _document(
@@ -91,11 +98,11 @@ def _groups(run: Run) -> dict[str, tuple[list[Attempt], list[results.Entry], Fac
     Conditions that the suite does not offer are left out.
     """
     scenes = evaluation.evaluation_scenes(run)
-    main = main_job.attempts_of(run, LEARNERS)
+    names = methods(run.experiment)
+    main = main_job.attempts_of(run, names)
     watched = [a for a in main if a.method == "watch_try_learn"]
     trials = range(1, run.experiment.attempts + 1)
-    entries: list[results.Entry] = [("bc", 0), ("contextual", 0), ("one_shot", 0)]
-    entries += [(name, k) for name in ("trials_only", "watch_try_learn") for k in trials]
+    entries = main_job.entries(run.experiment, names, run.experiment.attempts)
     retrials: list[results.Entry] = [("watch_try_learn", k) for k in trials]
     first: list[results.Entry] = [("watch_try_learn", 1)]
     groups: dict[str, tuple[list[Attempt], list[results.Entry], Facts]] = {

@@ -21,7 +21,7 @@ from watchtrylearn.learners.one_shot import OneShot
 from watchtrylearn.learners.plan_policy import PlanPolicy
 from watchtrylearn.nn.blocks import accuracy
 from watchtrylearn.nn.target_net import NetConfig, TargetNet, make_encoder
-from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, require_contexts
+from watchtrylearn.types import Batch, Context, EpisodeBatch, Loss, Spec, WtlError, require_contexts
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,24 @@ class WatchTryLearnConfig:
     """``sampling`` asks for one demonstration and 0 to 3 trials in the query's scene, mostly one.
 
     ``warm_start``: the retrial network begins as a copy of the trial network; otherwise with fresh weights.
+    ``retrial``: the retrial network, where it is not built as the trial network is. It then begins with fresh weights,
+    and has chunks of the same length, since it takes the trial network's scaling.
     """
 
     net: NetConfig = field(default_factory=NetConfig)
     warm_start: bool = True
     sampling: Sampling = field(default_factory=lambda: Sampling(demos=(0.0, 1.0), trials=(0.5, 4.0, 2.0, 1.0)))
+    retrial: NetConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.retrial is None:
+            return
+        if self.warm_start:
+            raise WtlError(
+                "a retrial network of its own cannot begin as a copy: with retrial, warm_start must be false"
+            )
+        if self.retrial.chunk != self.net.chunk:
+            raise WtlError(f"retrial.chunk must be that of net, {self.net.chunk}, got {self.retrial.chunk}")
 
 
 class WatchTryLearn(nn.Module):
@@ -46,7 +59,8 @@ class WatchTryLearn(nn.Module):
         super().__init__()
         self.config, self.spec = config, spec
         self.trial = TargetNet(config.net, spec, make_encoder(config.net, spec)).requires_grad_(False)
-        self.retrial = TargetNet(config.net, spec, make_encoder(config.net, spec))
+        retrial = config.retrial or config.net
+        self.retrial = TargetNet(retrial, spec, make_encoder(retrial, spec))
 
     def start_from(self, one_shot: OneShot) -> None:
         """Takes the trained trial policy; the retrial network begins as a copy of it, or takes its scaling alone."""
@@ -73,7 +87,7 @@ class WatchTryLearn(nn.Module):
             "target_cross_entropy": cross_entropy,
             "target_accuracy": accuracy(belief.target_logits, target),
         }
-        return nll + self.config.net.target_weight * cross_entropy, parts
+        return nll + self.retrial.config.target_weight * cross_entropy, parts
 
     def adapt(self, contexts: Sequence[Context]) -> PlanPolicy:
         """The trial policy before the first trial (of all these contexts), the retrial policy after it."""

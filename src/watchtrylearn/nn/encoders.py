@@ -25,6 +25,7 @@ from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec, WtlError
 
 HEADS = 4  # of the object encoder's attention
+SAME_PLACE = 0.1  # network units of position: at this distance closeness is 1/e
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,17 @@ class ObjectEncoder(nn.Module):
     A token holds the entity's track in the coordinates that matter for "what was done to this": the effector
     relative to it, its pose, how far it has moved; at ``frames`` steps spread over the episode. A spec without entities
     that have positions is refused.
+
+    With ``compare_scenes`` a trial's token also holds whether the entity lay where it lies now (``closeness``), by
+    itself and times the outcome: here a "no" says "not this thing", elsewhere "not what this thing was taken for".
     """
 
     name = "object"
     cameras = False
 
-    def __init__(self, spec: Spec, code: int, width: int, layers: int, frames: int) -> None:
+    def __init__(
+        self, spec: Spec, code: int, width: int, layers: int, frames: int, compare_scenes: bool = False
+    ) -> None:
         super().__init__()
         if not self.fits(spec):
             others = f"use {FlatEncoder.name!r} or {TransitionEncoder.name!r}"
@@ -85,6 +91,7 @@ class ObjectEncoder(nn.Module):
         self.attention = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.target = mlp((width, width, 1))
         self.code = mlp((width, width, code))
+        self.same = nn.Parameter(0.5 * torch.randn(2, width)) if compare_scenes else None
 
     @staticmethod
     def fits(spec: Spec) -> bool:
@@ -94,8 +101,8 @@ class ObjectEncoder(nn.Module):
     def forward(
         self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        demos, demo_mask = self._episode_tokens(context.demos, scaling, role=0)
-        trials, trial_mask = self._episode_tokens(context.trials, scaling, role=1)
+        demos, demo_mask = self._episode_tokens(context.demos, scene, scaling, role=0)
+        trials, trial_mask = self._episode_tokens(context.trials, scene, scaling, role=1)
         here = self._scene_tokens(scene, scaling)
         summary = self.summary.expand(len(here), 1, -1)
         tokens = torch.cat([summary, here, demos, trials], 1)
@@ -106,7 +113,11 @@ class ObjectEncoder(nn.Module):
         return Belief(self.target(tokens[:, 1 : 1 + entities]).squeeze(-1), self.code(tokens[:, 0]))
 
     def _episode_tokens(
-        self, episodes: EpisodeBatch, scaling: Scaling, role: int
+        self,
+        episodes: EpisodeBatch,
+        scene: Mapping[str, Shaped[torch.Tensor, "task ..."]],
+        scaling: Scaling,
+        role: int,
     ) -> tuple[Float[torch.Tensor, "task token width"], Bool[torch.Tensor, "task token"]]:
         tasks, shots = episodes.length.shape
         if not episodes.length.any():  # all absent, as trials are in one-shot imitation: tokens would only be masked
@@ -119,7 +130,11 @@ class ObjectEncoder(nn.Module):
         tokens = self.track(torch.cat([tracks, near[..., None].clamp(max=5.0), closest[..., None]], -1))
         tokens = tokens.view(tasks, shots, self.spec.entities, -1) + self.slot + self.role[role]
         if role == 1:
-            tokens = tokens + signed_success(episodes)[..., None, None] * self.outcome
+            outcome = signed_success(episodes)[..., None, None]
+            tokens = tokens + outcome * self.outcome
+            if self.same is not None:
+                same = closeness(self._start(episodes, scaling), self._places(scene[ENVIRONMENT], scaling)[:, None])
+                tokens = tokens + same[..., None] * (self.same[0] + outcome * self.same[1])
         mask = (episodes.length > 0)[..., None].expand(-1, -1, self.spec.entities)
         return tokens.flatten(1, 2), mask.flatten(1, 2)
 
@@ -141,10 +156,19 @@ class ObjectEncoder(nn.Module):
         return per_frame.transpose(1, 2).flatten(2)
 
     def _nearest(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "episode entity"]:
-        dims, spec = self.spec.position, self.spec
-        things = scaling.environment(episodes.observation[ENVIRONMENT])
-        things = things.unflatten(-1, (spec.entities, spec.entity_size))[..., :dims]
-        return nearest_approach(scaling.state(episodes.observation[STATE])[..., :dims], things, episodes.mask)
+        things = self._places(episodes.observation[ENVIRONMENT], scaling)
+        effector = scaling.state(episodes.observation[STATE])[..., : self.spec.position]
+        return nearest_approach(effector, things, episodes.mask)
+
+    def _start(self, episodes: EpisodeBatch, scaling: Scaling) -> Float[torch.Tensor, "task shot entity position"]:
+        return self._places(episodes.observation[ENVIRONMENT][..., 0, :], scaling)
+
+    def _places(
+        self, environment: Float[torch.Tensor, "*batch size"], scaling: Scaling
+    ) -> Float[torch.Tensor, "*batch entity position"]:
+        """Where the entities are, in network units."""
+        things = scaling.environment(environment).unflatten(-1, (self.spec.entities, self.spec.entity_size))
+        return things[..., : self.spec.position]
 
     def _scene_tokens(
         self, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
@@ -275,6 +299,13 @@ class _TemporalReducer(nn.Module):
         hidden = self.convolutions(steps.flatten(0, 1).transpose(1, 2))
         out: torch.Tensor = self.out(hidden.flatten(1))
         return out.view(tasks, shots, -1)
+
+
+def closeness(
+    then: Float[torch.Tensor, "*#batch entity position"], now: Float[torch.Tensor, "*#batch entity position"]
+) -> Float[torch.Tensor, "*batch entity"]:
+    """Whether each entity lies where it lay (network units): 1 at the very place, less if it was nudged, 0 far off."""
+    return torch.exp(-((then - now) / SAME_PLACE).square().sum(-1))
 
 
 def _levelled(

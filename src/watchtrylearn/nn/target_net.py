@@ -49,8 +49,12 @@ class NetConfig:
         code: size of the task embedding.
         width, layers: of the object encoder's attention.
         frames: steps of each context episode that the object encoder looks at.
+        compare_scenes: the object encoder is told of every thing in a trial whether it lay where it lies in the present
+            scene, so that it can tell trials made here from trials made elsewhere.
         hidden: widths of the action head (the authors: two of 100).
         mixtures: components of the action mixture (1 is a plain Gaussian; the authors: 10, in their toy problem 1).
+        squared_error: the head learns by the squared error of its one component, which has no deviation (the authors'
+            retrial network).
         chunk: consecutive actions predicted at once.
         execute: how many of them are carried out before looking again.
         target_weight: weight of the target's cross-entropy beside the actions' likelihood.
@@ -66,6 +70,8 @@ class NetConfig:
     chunk: int = 8
     execute: int = 4
     target_weight: float = 1.0
+    compare_scenes: bool = False
+    squared_error: bool = False
 
     def __post_init__(self) -> None:
         known = (AUTO, *_ENCODERS)
@@ -89,6 +95,8 @@ class NetConfig:
             raise WtlError(
                 f"net.width must be a multiple of {HEADS} and net.code of 2, got {self.width} and {self.code}"
             )
+        if self.squared_error and self.mixtures != 1:
+            raise WtlError(f"net.squared_error is of one component, so net.mixtures must be 1, got {self.mixtures}")
         if not 1 <= self.execute <= self.chunk:
             raise WtlError(f"execute is {self.execute}; it must be between 1 and chunk = {self.chunk}")
 
@@ -100,7 +108,7 @@ def make_encoder(config: NetConfig, spec: Spec) -> Encoder:
 
 
 _ENCODERS: dict[str, Callable[[NetConfig, Spec], Encoder]] = {
-    ObjectEncoder.name: lambda c, spec: ObjectEncoder(spec, c.code, c.width, c.layers, c.frames),
+    ObjectEncoder.name: lambda c, spec: ObjectEncoder(spec, c.code, c.width, c.layers, c.frames, c.compare_scenes),
     FlatEncoder.name: lambda c, spec: FlatEncoder(spec, c.code),
     TransitionEncoder.name: lambda c, spec: TransitionEncoder(spec, c.code),
     LastFrameEncoder.name: lambda c, spec: LastFrameEncoder(spec, c.code),
@@ -108,13 +116,19 @@ _ENCODERS: dict[str, Callable[[NetConfig, Spec], Encoder]] = {
 
 
 class TargetNet(nn.Module):
-    """Encoder, action head and scaling; everything a learner needs besides its choice of context."""
+    """Encoder, action head and scaling; everything a learner needs besides its choice of context.
+
+    ``log_std`` (chunk, act) is the deviation of the actions, the same everywhere; None with ``squared_error``.
+    """
+
+    log_std: nn.Parameter | None
 
     def __init__(self, config: NetConfig, spec: Spec, encoder: Encoder) -> None:
         super().__init__()
         self.config, self.spec = config, spec
         self.scaling = Scaling(spec, config.chunk)
-        self.log_std = nn.Parameter(torch.zeros(config.chunk, spec.action.size))
+        deviation = None if config.squared_error else nn.Parameter(torch.zeros(config.chunk, spec.action.size))
+        self.register_parameter("log_std", deviation)
         self.encoder = encoder
         inputs = encoder.view.size + config.code + 1  # what is seen now, what to do, how late it is
         per_chunk = config.chunk * spec.action.size
@@ -122,7 +136,7 @@ class TargetNet(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.log_std.device
+        return self.scaling.state_mean.device
 
     @property
     def looked_at(self) -> Spec:
@@ -161,7 +175,8 @@ class TargetNet(nn.Module):
     ) -> Float[torch.Tensor, ""]:
         """- log p(the query's actions from ``batch.frames`` on | what it shows there, target, code), per number.
 
-        Over the queries that are to be imitated; 0 if there is none.
+        Over the queries that are to be imitated; 0 if there is none. With ``squared_error`` the mean squared error in
+        network units, which is that of a Gaussian whose variance is 1/2, without its constant.
         """
         query, seen, frames = batch.query, batch.seen, batch.frames
         logits, mean = self.actions(belief, target, seen, frames / self.spec.horizon)
@@ -172,5 +187,8 @@ class TargetNet(nn.Module):
         task = torch.arange(len(frames), device=frames.device)[:, None, None]
         action = query.action[task, ahead.clamp(max=query.action.shape[1] - 1)]
         action = self.scaling.chunk_in(action, seen[STATE])
+        numbers = (exists.sum() * self.spec.action.size).clamp(min=1)
+        if self.log_std is None:
+            return ((mean.squeeze(2) - action).square() * exists[..., None]).sum() / numbers
         likelihood = chunk_log_likelihood(logits, mean, self.log_std.clamp(min=-4.0), action, exists)
-        return -likelihood.sum() / (exists.sum() * self.spec.action.size).clamp(min=1)
+        return -likelihood.sum() / numbers

@@ -142,6 +142,8 @@ def _field(hint: Any, entry: Any, where: str) -> Any:
         return _each(typing.get_args(hint)[1], entry, where)
     if hint is Any or (dataclasses.is_dataclass(entry) and isinstance(entry, hint)):
         return entry
+    if isinstance(entry, Mapping) and isinstance(hint, types.UnionType):  # of a group of options and None
+        hint = next(filter(dataclasses.is_dataclass, typing.get_args(hint)), hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(entry, Mapping):
             raise WtlError(f"{where} must be a group of options, got {shortened(entry)}")
@@ -185,6 +187,8 @@ def _plain(hint: Any, entry: Any, where: str) -> Any:
 def _wanted(hint: Any) -> str:
     """The type as a person would say it."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType and any(map(dataclasses.is_dataclass, arguments)):
+        return "a group of options or null"
     if origin is tuple:
         return f"a list of {_wanted(arguments[0])}, such as [1, 2]"
     return " or ".join(map(str, arguments)) if origin is typing.Literal else getattr(hint, "__name__", str(hint))
