@@ -130,12 +130,15 @@ def authors_own(
 AUTHORS = AUTHORS_TRIAL, AUTHORS_RETRIAL = "authors_trial", "authors_retrial"
 TABLETOP_NET = NetConfig(embedding="object", mixtures=1)
 USUAL = TrainConfig(batch_size=64, learning_rate=2e-3)
+FEW = {"bc": 1000, "contextual": 1000, "one_shot": 3000, "trials_only": 2000, "watch_try_learn": 3000}
+REMEDIES = Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=1200)
 EXPERIMENTS = (
     Experiment(
         name="demo",
         summary="the main job at laptop scale: four families of tabletop tasks",
         suite="tabletop",
-        methods=watch_try_learn(TABLETOP_NET, USUAL, LAPTOP, tries=3, blind_tries=2),
+        methods=watch_try_learn(TABLETOP_NET, USUAL, FEW, tries=3, blind_tries=3, remedies=REMEDIES),
+        tasks=130,
         demos_per_task=8,
         scenes=12,
     ),
@@ -172,9 +175,10 @@ EXPERIMENTS = (
         methods=watch_try_learn(
             TABLETOP_NET,
             USUAL,
-            {"bc": 1000, "contextual": 1000, "one_shot": 3000, "trials_only": 2000, "watch_try_learn": 3000},
+            FEW,
             tries=3,
-            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=1200),
+            blind_tries=3,
+            remedies=REMEDIES,
         ),
         gallery=0,
     ),
