@@ -1,9 +1,9 @@
-"""Publish finished results: the table in the README, and docs/results.md with its figures.
+"""Publish finished results: the table in the README, docs/results.md with its figures, the tables of docs/few-tasks.md.
 
 usage: python benchmarks/publish.py [RUN ...]
 
 Copies the results of the given runs (``wtl demo``) to benchmarks/results, where ``wtl reproduce`` writes its own,
-and makes both pages from what is there. Nothing on them is typed by hand but what the papers say.
+and makes the pages from what is there. No number on them is typed by hand.
 """
 
 import json
@@ -18,6 +18,7 @@ from watchtrylearn.reporting.documents import read_document
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+FEW_TASKS = "wtl-few-tasks"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 Document = Mapping[str, Any]
@@ -82,6 +83,99 @@ def gains(document: Document) -> str:
     return "\n".join(lines)
 
 
+# ------------------------------------------------------------------------------- few tasks, with and without remedies
+
+SHOWN: tuple[results.Entry, ...] = (("watch_try_learn", 1), ("one_shot", 0), ("trials_only", 1))
+
+
+def few_tasks(document: Document) -> str:
+    """With and without the remedies by number of tasks, and each remedy alone, as tables; then the figure."""
+    alone = [row["training_tasks"] for row in document["rows"] if row["remedies"] not in ("all", "none")]
+    parts = [
+        _few_tasks_table(document),
+        f"{_caption(document)} [All numbers](../benchmarks/results/wtl-few-tasks.json).",
+    ]
+    if alone:
+        parts += [f"Each remedy alone, with {alone[0]} tasks:", _remedies_table(document, alone[0])]
+    parts += [f"![Success against {title}](figures/{file})" for file, title, _ in figures(document)]
+    return "\n\n".join(parts)
+
+
+def _few_tasks_table(document: Document) -> str:
+    pairs = [f"{results.label(*entry)}: without, with" for entry in SHOWN]
+    heads = ["training tasks", "seeds", *pairs, "the remedies give Watch-Try-Learn, in points"]
+    heads += ["with them, it is above trials only by", "training trials that succeeded: without, with"]
+    lines = []
+    for tasks in sorted({row["training_tasks"] for row in document["rows"]}):
+        both = [(tasks, kind) for kind in ("none", "all")]
+        rates = [" and ".join(_rate(document, which, entry) for which in both) for entry in SHOWN]
+        trials = " and ".join(_tried(document, which) for which in both)
+        gain, over = (_gain(document, both[1], other) for other in (SHOWN[0], SHOWN[2]))
+        lines.append([str(tasks), _seeds(document, both[1]), *rates, gain, over, trials])
+    return _table(heads, lines)
+
+
+def _remedies_table(document: Document, tasks: int) -> str:
+    found = dict.fromkeys(row["remedies"] for row in document["rows"] if row["training_tasks"] == tasks)
+    heads = ["trained", "seeds", *(results.label(*entry) for entry in SHOWN)]
+    heads += ["more than without, Watch-Try-Learn, in points", "training trials that succeeded"]
+    lines = []
+    for kind in found:
+        which = (tasks, kind)
+        rates = [_rate(document, which, entry) for entry in SHOWN]
+        name = tables.remedies({"remedies": kind})
+        lines.append([name, _seeds(document, which), *rates, _gain(document, which, SHOWN[0]), _tried(document, which)])
+    return _table(heads, lines)
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
+
+
+def _total(document: Document, which: tuple[int, str], entry: results.Entry) -> results.Row | None:
+    """The row of all families and scenes of these trainings (tasks, remedies)."""
+    wanted = (*which, *entry, "all", "all")
+    names = ("training_tasks", "remedies", "method", "trials", "family", "subset")
+    return next((row for row in document["rows"] if tuple(row[name] for name in names) == wanted), None)
+
+
+def _rate(document: Document, which: tuple[int, str], entry: results.Entry) -> str:
+    row = _total(document, which, entry)
+    return (
+        "?"
+        if row is None
+        else "**{}** ({:.0f}–{:.0f})".format(  # noqa: RUF001
+            tables.percent(row["value"]), *(100 * end for end in row["ci"])
+        )
+    )
+
+
+def _seeds(document: Document, which: tuple[int, str]) -> str:
+    row = _total(document, which, SHOWN[0])
+    return "" if row is None else ", ".join(row["of_seeds"])
+
+
+def _gain(document: Document, which: tuple[int, str], other: results.Entry) -> str:
+    """Watch-Try-Learn after a trial, minus ``other``: itself without remedies, or another method, trained alike."""
+    wanted = (*which, SHOWN[0], other, "all")
+    for row in document["comparisons"]:
+        sides = [(row[side]["method"], row[side]["trials"]) for side in ("first", "second")]
+        if (row["training_tasks"], row["remedies"], *sides, row["subset"]) == wanted:
+            low, high = (100 * end for end in row["ci"])
+            return f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return ""
+
+
+def _tried(document: Document, which: tuple[int, str]) -> str:
+    """How often the trial policy's trials at the training tasks succeeded, seed by seed."""
+    found = [
+        tables.percent(trials["success"])
+        for trials in document["training_trials"]
+        if (trials["training_tasks"], trials["remedies"], trials["method"]) == (*which, "one_shot")
+    ]
+    return f"{', '.join(found)} %" if found else "?"
+
+
 SLIDES = "slides, Finn 2019"
 ABSTRACT = "abstract of Watch-Try-Learn"
 STATEMENTS = {
@@ -120,8 +214,8 @@ def block(documents: Mapping[str, Document]) -> str:
     ]
     short = f"`make demo`, one seed in {float(demo['wall_s']) / 60:.1f} minutes: {', '.join(rates)}."
     return (
-        f"{BEGIN}\n{tables.markdown({**full, 'rows': main})}\n\n{_caption(full)} {short} "
-        f"[All results](docs/results.md), and [as numbers](benchmarks/results).\n{END}"
+        f"{tables.markdown({**full, 'rows': main})}\n\n{_caption(full)} {short} "
+        f"[All results](docs/results.md), and [as numbers](benchmarks/results)."
     )
 
 
@@ -138,7 +232,10 @@ def _caption(document: Document) -> str:
     each = "" if count == 1 else " each"
     measured = tables.measured(document).capitalize()
     command = f"`{document['command']}`, seed{'s' * (count > 1)} {seeds}"
-    machine = f"{minutes:.1f} minutes{each} on {document['machine']['cores']} cores"
+    time = f"{minutes:.1f} minutes{each}"
+    if "training_trials" in document:  # not every amount of data with every seed
+        trained, time = "training seeds as named", f"{minutes * count / 60:.1f} hours"
+    machine = f"{time} on {document['machine']['cores']} cores"
     commit = str(document["commit"])[:10]
     return f"{measured}, {trained}: {command}, {machine}; commit {commit}."
 
@@ -184,7 +281,10 @@ intervals are too short: they cover about 90 % with 40 tasks and 84 % with 16.
 
 def _section(document: Document) -> str:
     name = document["experiment"]
-    parts = [f"\n## {name}\n\n{document['summary'].capitalize()}.", tables.markdown(document)]
+    head = f"\n## {name}\n\n{document['summary'].capitalize()}."
+    if name == FEW_TASKS:
+        return "\n\n".join([head, few_tasks(document), _ABOUT_FEW_TASKS]) + "\n"
+    parts = [head, tables.markdown(document)]
     parts.append(f"{_caption(document)} [All numbers](../benchmarks/results/{name}.json).")
     parts += [_statements(document)] if name in STATEMENTS else []
     if "success" in document:
@@ -194,6 +294,12 @@ def _section(document: Document) -> str:
         parts += [gains(document), _ABOUT_CURVES]
     parts += [f"![Success against {title}](figures/{file})" for file, title, _ in figures(document)]
     return "\n\n".join(parts) + "\n"
+
+
+_ABOUT_FEW_TASKS = """Success over all scenes; families, conflicting scenes and second trials are in the file.
+Several seeds are pooled. All trainings have the same number of steps, whatever the number of tasks; with the remedies,
+further policies are trained, which try the tasks that they do not know. What the remedies are, and why they are needed:
+[few-tasks.md](few-tasks.md)."""
 
 
 _ABOUT_CURVES = """All amounts have the same number of training steps, fewer than in wtl-state. Trials are made in the
@@ -214,6 +320,9 @@ def _statements(document: Document) -> str:
 def figures(document: Document) -> list[tuple[str, str, str]]:
     """(file name, title, SVG) of the figures that belong to a result."""
     name = document["experiment"]
+    if name == FEW_TASKS:
+        title = "training tasks"
+        return [(f"{name}.svg", title, plots.standalone(plots.remedies_plot(document, SHOWN, title)))]
     if name != "wtl-curves":
         return []
     return [
@@ -235,14 +344,20 @@ def published() -> dict[str, Document]:
     return {document["experiment"]: document for document in documents}
 
 
+def fill(path: Path, text: str) -> None:
+    """Puts ``text`` between the markers of a page."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+
+
 def main(runs: Sequence[Path]) -> None:
     for run in runs:
         finished = read_document(run / "results.json")
         (RESULTS / f"{finished['experiment']}.json").write_text(json.dumps(finished, indent=1) + "\n")
     documents = published()
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(before + block(documents) + rest.partition(END)[2])
+    fill(ROOT / "README.md", block(documents))
+    if FEW_TASKS in documents:
+        fill(ROOT / "docs" / "few-tasks.md", few_tasks(documents[FEW_TASKS]))
     (ROOT / "docs" / "results.md").write_text(page(documents))
     for document in documents.values():
         for file, _, svg in figures(document):

@@ -109,6 +109,8 @@ def test_the_pages_show_the_published_numbers():
     documents = publish.published()
     assert publish.block(documents) in README
     assert publish.page(documents) == (ROOT / "docs" / "results.md").read_text()
+    if publish.FEW_TASKS in documents:
+        assert publish.few_tasks(documents[publish.FEW_TASKS]) in (ROOT / "docs" / "few-tasks.md").read_text()
     for document in documents.values():
         for file, _, svg in publish.figures(document):
             assert svg == (ROOT / "docs" / "figures" / file).read_text()

@@ -42,6 +42,31 @@ CURVES = document("wtl-curves", [
     for method, trials in ENTRIES
     for subset in ("all", "conflict")
 ])  # fmt: skip
+FEW = document("wtl-few-tasks", [
+    row(method, trials, value + 0.02 * number, training_tasks=tasks, demos_per_task=8, remedies=remedies)
+    | ({"of_seeds": {"0": value}} if tasks == 32 or remedies == "symmetries" else {})
+    | ({"ceiling": None} if method == "trials_only" else {})
+    for number, (tasks, remedies) in enumerate(
+        [(32, "none"), (32, "all"), (65, "none"), (65, "symmetries"), (65, "all")]
+    )
+    for method, trials, value in (("one_shot", 0, 0.6), ("trials_only", 1, 0.4), ("watch_try_learn", 1, 0.7))
+], comparisons=[
+    {
+        "first": {"method": "watch_try_learn", "trials": 1}, "second": {"method": second, "trials": 1}, "subset": "all",
+        "difference": difference, "ci": [0.01, 0.3], "training_tasks": tasks, "demos_per_task": 8, "remedies": "all",
+    }
+    for tasks, second, difference in (
+        (32, "watch_try_learn", 0.11), (32, "trials_only", 0.12), (65, "watch_try_learn", 0.13),
+        (65, "trials_only", 0.14),
+    )
+], training_trials=[
+    {
+        "method": "one_shot", "seed": seed, "training_tasks": 65, "demos_per_task": 8, "remedies": remedies,
+        "trials": 1560, "success": success,
+    }
+    for seed in (0, 1)
+    for remedies, success in (("none", 0.97), ("all", 0.71))
+])  # fmt: skip
 GAPS = {
     "same": {"value": 0.912, "ci": [0.88, 0.93], "scenes": 480, "of_seeds": {"0": 0.9, "1": 0.924}},
     "new": {"value": 0.896, "ci": [0.87, 0.92], "scenes": 480, "of_seeds": {"0": 0.9, "1": 0.892}},
@@ -99,6 +124,33 @@ def test_a_line_of_a_curve_is_drawn_at_its_rows_with_their_intervals_seeds_and_b
     dots = [line for line in axes.get_lines() if line.get_marker() == "."]
     assert sorted(dots[0].get_ydata()) == [values[0] - 0.01, values[0] + 0.01]
     assert [line.get_ydata()[0] for line in axes.get_lines() if line.get_linestyle() == ":"] == [0.75, 1.0]
+
+
+def test_few_tasks_are_shown_with_and_without_remedies_and_each_remedy_alone():
+    shown = publish.few_tasks(FEW)
+    assert (
+        "| 65 | 0, 1 | **74** (69–78) and **78** (73–82) | **64** (59–68) and **68** (63–72) | "  # noqa: RUF001
+        "**44** (39–48) and **48** (43–52) | +13.0 (+1.0 to +30.0) | +14.0 (+1.0 to +30.0) | 97, 97 % and 71, 71 % |"  # noqa: RUF001
+    ) in shown
+    assert "| 32 | 0 | **70** (65–74) and" in shown  # noqa: RUF001
+    assert "Each remedy alone, with 65 tasks:" in shown
+    names = [line.split(" | ")[0].removeprefix("| ") for line in shown.split("Each remedy alone")[1].splitlines()]
+    assert [name for name in names if "remedies" in name or "alone" in name] == [
+        "without remedies", "symmetries alone", "with the remedies",
+    ]  # fmt: skip
+    assert "training seeds as named: `wtl reproduce wtl-few-tasks`, seeds 0, 1, 0.3 hours on 2 cores" in shown
+    assert shown in publish.page({"wtl-few-tasks": FEW})
+    ((file, _, svg),) = publish.figures(FEW)
+    assert file == "wtl-few-tasks.svg"
+    for name in ("Watch-Try-Learn, after 1 trial, with the remedies", "trials only, after 1 trial, without remedies"):
+        assert name in svg
+
+
+def test_a_page_is_filled_between_its_markers(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n")
+    publish.fill(page, "new")
+    assert page.read_text() == f"before\n{publish.BEGIN}\nnew\n{publish.END}\nafter\n"
 
 
 def test_a_statement_without_its_comparison_is_an_error():

@@ -3,7 +3,7 @@
 import pytest
 
 from watchtrylearn import cli
-from watchtrylearn.experiments import experiment, wtl_few_tasks
+from watchtrylearn.experiments import experiment, main_job, wtl_few_tasks
 from watchtrylearn.experiments.plan import settings_of
 from watchtrylearn.reporting.documents import read_document
 
@@ -12,6 +12,7 @@ TINY = [
     "demos_per_task=2",
     "one_shot.tries=1",
     "scenes=4",
+    "attempts=1",
     "eval_tasks=4",
     "net.width=16",
     "net.hidden=[32]",
@@ -21,66 +22,62 @@ TINY = [
     "one_shot.fold_steps=2",
     "bc.fold_steps=2",
 ]
-CURVE = [(8, "all", 0), (8, "none", 0), (4, "all", 0), (4, "none", 0)]
-FURTHER = [(8, "all", 1), (8, "none", 1)]
-ALONE = [(8, "symmetries", 0), (8, "honest trials", 0), (8, "relabelled", 0)]
+TRAININGS = [(4, "all", 0), (4, "none", 0), (4, "none", 1), (4, "relabelled", 0)]
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch) -> list[str]:
-    monkeypatch.setattr(wtl_few_tasks, "SEEDS", (0, 1))
-    monkeypatch.setattr(wtl_few_tasks, "TASKS", (8, 4))
-    monkeypatch.setattr(wtl_few_tasks, "SEEDED", (8,))
-    monkeypatch.setattr(wtl_few_tasks, "ALONE", 8)
+def command(tmp_path) -> list[str]:
     runs = str(tmp_path / "runs")
     return ["reproduce", "wtl-few-tasks", "--processes", "1", "--out", runs, "--results", str(tmp_path), "--set", *TINY]
 
 
 def test_every_training_has_its_rows_and_the_document_grows_by_each(command, tmp_path, monkeypatch):
-    assert list(map(tuple, wtl_few_tasks.trainings())) == [*CURVE, *FURTHER, *ALONE]
-    written = []
-    monkeypatch.setattr(
-        wtl_few_tasks.main_job, "publish", lambda document, path, display: written.append((document["rows"], path))
-    )
+    monkeypatch.setattr(wtl_few_tasks, "trainings", lambda: [wtl_few_tasks.Training(*which) for which in TRAININGS])
+    published = []
+    monkeypatch.setattr(main_job, "publish", lambda document, path, display: published.append(document))
     assert cli.main(command) == 0
     document = read_document(tmp_path / "wtl-few-tasks.json")
     overall = [r for r in document["rows"] if r["family"] == "all" and r["subset"] == "all"]
-    entries = [("bc", 0), ("one_shot", 0), *((name, k) for name in ("trials_only", "watch_try_learn") for k in (1, 2))]
-    found = [(r["training_tasks"], r["remedies"], r["method"], r["trials"]) for r in overall]
-    trained = [(4, "none"), (4, "all"), (8, "none"), *((tasks, remedy) for tasks, remedy, _ in ALONE), (8, "all")]
-    assert found == [(*which, *entry) for which in trained for entry in entries]
-    both = [(8, "none"), (8, "all")]
-    assert all(list(r["of_seeds"]) == ["0", "1"][: 1 + ((r["training_tasks"], r["remedies"]) in both)] for r in overall)
-    assert [len({(r["training_tasks"], r["remedies"]) for r in rows}) for rows, _ in written] == [
-        1,
-        2,
-        3,
-        4,
-        4,
-        4,
-        5,
-        6,
-        7,
-    ]
-
-    gains = [c for c in document["comparisons"] if c["subset"] == "all" and c["first"] == c["second"]]
-    assert list(dict.fromkeys((c["training_tasks"], c["remedies"]) for c in gains)) == [
-        w for w in trained if w[1] != "none"
-    ]
-    assert {c["remedies"]: c["n"] for c in gains if c["training_tasks"] == 8} == {
-        "symmetries": 16, "honest trials": 16, "relabelled": 16, "all": 32,
-    }  # fmt: skip
-    over_trials_only = [c for c in document["comparisons"] if c["second"] == {"method": "trials_only", "trials": 1}]
-    assert {(c["training_tasks"], c["remedies"]) for c in over_trials_only} >= set(trained)
-
-    tried = document["training_trials"]
-    assert [(t["training_tasks"], t["remedies"], t["seed"]) for t in tried[::2]] == [*CURVE, *FURTHER, *ALONE]
-    assert {(t["method"], t["training_tasks"], t["trials"]) for t in tried} == {
-        (method, tasks, 2 * tasks) for method in ("one_shot", "bc") for tasks in (4, 8)
+    entries = [("bc", 0), ("one_shot", 0), ("trials_only", 1), ("watch_try_learn", 1)]
+    found = [(r["remedies"], r["method"], r["trials"]) for r in overall]
+    assert found == [(remedies, *entry) for remedies in ("none", "relabelled", "all") for entry in entries]
+    assert {r["remedies"]: list(r["of_seeds"]) for r in overall} == {
+        "none": ["0", "1"],
+        "relabelled": ["0"],
+        "all": ["0"],
     }
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")}
-    assert cli.main(command) == 0  # continues where it stopped: nothing is done again
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*.parquet")} == before
+    assert {r["training_tasks"] for r in overall} == {4}
+    assert [sorted({r["remedies"] for r in each["rows"]}) for each in published] == [
+        ["all"], ["all", "none"], ["all", "none"], ["all", "none", "relabelled"],
+    ]  # fmt: skip
+
+    compared = [c for c in document["comparisons"] if c["subset"] == "all"]
+    gains = [(c["remedies"], c["first"]["method"], c["n"]) for c in compared if c["first"] == c["second"]]
+    assert gains == [(remedies, method, 16) for remedies in ("relabelled", "all") for method, _ in entries]  # of seed 0
+    rates = {(r["remedies"], r["method"]): r["of_seeds"]["0"] for r in overall}
+    for c in compared:
+        if c["first"] == c["second"]:
+            method = c["first"]["method"]
+            assert c["difference"] == pytest.approx(rates[c["remedies"], method] - rates["none", method])
+    over_trials_only = [c["remedies"] for c in compared if c["second"]["method"] != c["first"]["method"]]
+    assert over_trials_only == ["none", "relabelled", "all"]
+
+    tried = [
+        (t["training_tasks"], t["remedies"], t["seed"], t["method"], t["trials"]) for t in document["training_trials"]
+    ]
+    assert tried == [(*which, method, 8) for which in TRAININGS for method in ("one_shot", "bc")]
+
+
+def test_what_tells_a_reader_most_is_trained_first():
+    order = list(map(tuple, wtl_few_tasks.trainings()))
+    assert order[:4] == [(65, "all", 0), (65, "none", 0), (32, "all", 0), (32, "none", 0)]
+    assert order[-3:] == [(65, remedy, 0) for remedy in ("symmetries", "honest trials", "relabelled")]
+    curve, seeds = order[:12], order[12:20]
+    assert {(tasks, remedies) for tasks, remedies, _ in curve} == {
+        (tasks, remedies) for tasks in (16, 32, 65, 130, 260, 520) for remedies in ("all", "none")
+    }
+    assert set(seeds) == {(tasks, r, seed) for tasks in (65, 520) for r in ("all", "none") for seed in (1, 2)}
+    assert len({training.folder for training in wtl_few_tasks.trainings()}) == len(order)
 
 
 def test_without_remedies_all_else_is_equal():
@@ -105,6 +102,18 @@ def _differing(one: object, other: object, name: str = "") -> list[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         return [found for key in one for found in _differing(one[key], other[key], f"{name}.{key}" if name else key)]
     return [] if one == other else [name]
+
+
+def test_the_page_says_how_to_have_the_remedies_elsewhere():
+    page = (Path(__file__).parents[1] / "docs" / "few-tasks.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    made: dict[str, dict] = {}
+    exec(code, made)
+    settings = re.search(r"--set \\\n((?: {8}.*\n)+)", page)[1].replace("\\", " ").split()
+    told = experiment("wtl-curves", [*settings, "one_shot.fold_steps=1200", "bc.fold_steps=1200"])
+    for name in wtl_few_tasks.LEARNERS:
+        plans = [methods[name] for methods in (made["methods"], told.methods)]
+        assert len({(m.folds, m.fold_steps, m.config) for m in plans}) == 1, name
 
 
 def test_a_number_of_tasks_is_refused(command, capsys):

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from watchtrylearn import learners
-from watchtrylearn.reporting.results import METRICS, Row
-from watchtrylearn.reporting.tables import learners_of, line_name, lines
+from watchtrylearn.reporting.results import METRICS, Entry, Row
+from watchtrylearn.reporting.tables import learners_of, line_name, lines, remedies
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
@@ -167,45 +167,87 @@ def data_plot(document: Mapping[str, Any], fact: str, title: str) -> str:
         found = _amounts(document, fact)
         for entry, rows in found.items():
             drawn = look(entry[0], [method for method, _ in found])
-            _data_line(axes, line_name(entry, {("all", "all"): rows[0]}), drawn, [row[fact] for row in rows], rows)
-        ceilings = sorted({row["ceiling"] for rows in found.values() for row in rows if row["ceiling"] is not None})
-        for number, ceiling in enumerate(ceilings):
-            name = "" if number else "best possible, without and with a trial"
-            axes.axhline(ceiling, color=MUTED, linewidth=1.0, linestyle=":", zorder=1, label=name)
-        amounts = sorted({row[fact] for row in document["rows"]})
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.set_xticks(amounts, [str(amount) for amount in amounts])
-        axes.set_xlabel(title)
-        axes.set_ylabel(f"{METRICS['success']}, 95 % intervals over tasks")
-        axes.set_ylim(0, 1.04)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
+            shift = 1 + 0.06 * (entry[1] - 1) if entry[1] else 1.0  # beside each other, not on top
+            name = line_name(entry, {("all", "all"): rows[0]})
+            _data_line(axes, name, drawn, [row[fact] * shift for row in rows], rows, faint=entry[1] > 1)
+        _data_axes(axes, [row for rows in found.values() for row in rows], fact, title)
         axes.legend(frameon=False, loc="lower right")
         return _svg(figure, f"data {fact}")
 
 
-def _amounts(document: Mapping[str, Any], fact: str) -> dict[tuple[str, int], list[Row]]:
+def remedies_plot(document: Mapping[str, Any], entries: Sequence[Entry], title: str) -> str:
+    """Success over all scenes against the number of training tasks, on a logarithmic axis, of some lines of the table:
+    each with the remedies against learning few tasks by heart (filled), and without (hollow). The first is thick.
+
+    Bars, dots and dotted lines are those of ``data_plot``.
+    """
+    overall = [row for row in document["rows"] if (row["family"], row["subset"]) == ("all", "all")]
+    shown: list[Row] = []
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for entry in entries:
+            drawn = look(entry[0])
+            for kind, shift in (("all", 1.02), ("none", 0.98)):
+                rows = [r for r in overall if (r["method"], r["trials"], r["remedies"]) == (*entry, kind)]
+                if not rows:
+                    continue
+                rows.sort(key=lambda row: int(row["training_tasks"]))
+                places = [row["training_tasks"] * shift for row in rows]
+                name = line_name(entry, {("all", "all"): rows[0]}, remedies(rows[0]))
+                _data_line(axes, name, drawn, places, rows, faint=kind == "none", thin=entry != entries[0])
+                shown += rows
+        _data_axes(axes, shown, "training_tasks", title)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.16), fontsize=8)
+        return _svg(figure, "remedies")
+
+
+def _amounts(document: Mapping[str, Any], fact: str) -> dict[Entry, list[Row]]:
     """The overall rows in which every other amount is the largest, by line of the table and in order of ``fact``."""
     (other,) = {"training_tasks", "demos_per_task"} - {fact}
     rows = [row for row in document["rows"] if (row["family"], row["subset"]) == ("all", "all")]
     most = max(row[other] for row in rows)
-    found: dict[tuple[str, int], list[Row]] = {}
+    found: dict[Entry, list[Row]] = {}
     for row in sorted((row for row in rows if row[other] == most), key=lambda row: int(row[fact])):
         found.setdefault((row["method"], row["trials"]), []).append(row)
     return found
 
 
-def _data_line(axes: Axes, name: str, drawn: Look, amounts: Sequence[int], rows: Sequence[Row]) -> None:
-    trials = rows[0]["trials"]
-    places = np.array(amounts) * (1 + 0.06 * (trials - 1) if trials else 1)  # beside each other, not on top
-    filled = drawn.colour if trials < 2 else "none"
+def _data_axes(axes: Axes, rows: Sequence[Row], fact: str, title: str) -> None:
+    """The axes of success against the amount ``fact``, and the best possible rates of the ``rows`` that are shown."""
+    ceilings = sorted({row["ceiling"] for row in rows if row["ceiling"] is not None})
+    for number, ceiling in enumerate(ceilings):
+        name = "" if number else "best possible, without and with a trial"
+        axes.axhline(ceiling, color=MUTED, linewidth=1.0, linestyle=":", zorder=1, label=name)
+    amounts = sorted({row[fact] for row in rows})
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(amounts, [str(amount) for amount in amounts])
+    axes.set_xlabel(title)
+    axes.set_ylabel(f"{METRICS['success']}, 95 % intervals over tasks")
+    axes.set_ylim(0, 1.04)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
+
+
+def _data_line(
+    axes: Axes,
+    name: str,
+    drawn: Look,
+    places: Sequence[float],
+    rows: Sequence[Row],
+    *,
+    faint: bool = False,
+    thin: bool = False,
+) -> None:
+    """A line through ``rows`` at ``places``; a ``faint`` one is dashed, and hollow are its markers."""
     values = [row["value"] for row in rows]
     intervals = [(place, *row["ci"]) for place, row in zip(places, rows, strict=True) if row["ci"] is not None]
     if intervals:
-        axes.vlines(*zip(*intervals, strict=True), color=drawn.colour, linewidth=1.4)
+        axes.vlines(*zip(*intervals, strict=True), color=drawn.colour, linewidth=0.9 if thin else 1.4)
     axes.plot(
-        places, values, drawn.marker, linestyle="--" if trials > 1 else "-", color=drawn.colour,
-        markerfacecolor=filled, label=name,
+        places, values, drawn.marker, linestyle="--" if faint else "-", color=drawn.colour,
+        markerfacecolor="none" if faint else drawn.colour, label=name,
+        linewidth=1.0 if thin else 2.0, markersize=4 if thin else 6,
     )  # fmt: skip
     for place, row in zip(places, rows, strict=True):
         seeds = list(row["of_seeds"].values())
