@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
 SUITES = ["toy", "choices", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
 ABLE = {
     "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
-    "choices": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
+    "choices": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
     "reacher": {Suite, Demonstrator, Targeted, Rewarding, Symmetric},
     "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable, Symmetric},
 }
