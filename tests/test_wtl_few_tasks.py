@@ -1,5 +1,8 @@
 """``wtl reproduce wtl-few-tasks``, small: rows with and without the remedies, from runs that differ in nothing else."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from watchtrylearn import cli
@@ -11,6 +14,7 @@ TINY = [
     "suite=toy",
     "demos_per_task=2",
     "one_shot.tries=1",
+    "bc.tries=1",
     "scenes=4",
     "attempts=1",
     "eval_tasks=4",
