@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; threads would only get in each other's way
 
-import jaxtyping
+from signatures import check_signatures
 
-jaxtyping.install_import_hook("watchtrylearn", "beartype.beartype")
+check_signatures("watchtrylearn")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

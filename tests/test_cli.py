@@ -28,7 +28,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["data", "zzz"], "no verb 'zzz'; known: inspect, verify"),
         (["demo", "--quickly"], "no option '--quickly'; known: --help, --out, --preset"),
         (["demo", "--outt", "x"], "did you mean '--out'?"),
-        (["reproduce", "something"], "known: wtl-state, wtl-curves, wtl-reacher, debug"),
+        (["reproduce", "something"], "known: wtl-state, wtl-curves, wtl-few-tasks, wtl-reacher, debug"),
         (["demo", "--preset", "everything"], "unknown experiment 'everything'; known: demo, "),
         (["--completion", "tcsh"], "--completion needs a shell: bash or zsh"),
     ],

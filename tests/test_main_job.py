@@ -58,6 +58,21 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, float]:
+    """A tiny run that nobody interrupted, and the seconds it took."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    begin = time.monotonic()
+    command = ["demo", "--preset", "debug", "--out", str(out), *ONE, "--set", *TINY]
+    assert wait(fork(lambda: os._exit(cli.main(command)))) == 0
+    return out, time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def tiny(whole) -> Path:
+    return whole[0]
+
+
+@pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     suite = make_suite("toy")
     return [
@@ -139,12 +154,12 @@ def test_the_report_needs_nothing_but_itself(run):
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
 
 
-def test_doing_it_again_does_nothing_twice(run):
-    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.parquet")}
-    table = rows(run)
-    assert cli.main(["demo", "--preset", "debug", "--out", str(run)]) == 0
-    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.parquet")} == before
-    assert rows(run) == table
+def test_doing_it_again_does_nothing_twice(tiny):
+    before = {p: p.stat().st_mtime_ns for p in tiny.rglob("*.parquet")}
+    table = rows(tiny)
+    assert cli.main(["demo", "--preset", "debug", "--out", str(tiny), *ONE, "--set", *TINY]) == 0
+    assert {p: p.stat().st_mtime_ns for p in tiny.rglob("*.parquet")} == before
+    assert rows(tiny) == table
 
 
 def test_fewer_tasks_are_the_same_mix_of_families():
@@ -158,24 +173,20 @@ def test_fewer_tasks_are_the_same_mix_of_families():
 # ---------------------------------------------------------------------------------------------- what it survives
 
 
-def test_the_verbs_one_by_one_make_the_same_run_as_demo(tmp_path):
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert cli.main(["demo", "--preset", "debug", "--out", one, *ONE, "--set", *TINY]) == 0
-    assert cli.main(["record", "--preset", "debug", "--out", two, "--set", *TINY]) == 0
+def test_the_verbs_one_by_one_make_the_same_run_as_demo(tiny, tmp_path):
+    out = str(tmp_path / "run")
+    assert cli.main(["record", "--preset", "debug", "--out", out, "--set", *TINY]) == 0
     for verb in (
         ["train", "one_shot"], ["try"], ["train", "watch_try_learn"],
         ["train", "bc"], ["try", "--policy", "bc"], ["train", "trials_only"], ["evaluate"], ["report"],
     ):  # fmt: skip
-        assert cli.main([*verb, "--out", two]) == 0
-    assert rows(Path(one)) == rows(Path(two))
+        assert cli.main([*verb, "--out", out]) == 0
+    assert rows(tiny) == rows(Path(out))
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(whole, tmp_path):
+    (uncut, seconds), cut = whole, tmp_path / "cut"
     command = ["demo", "--preset", "debug", *ONE, "--set", *TINY]
-    begin = time.monotonic()
-    assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(whole)])))) == 0
-    seconds = time.monotonic() - begin
     rng = random.Random(0)
     for _ in range(5):
         pid = fork(lambda: os._exit(cli.main([*command, "--out", str(cut)])))
@@ -183,7 +194,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_numbers(tmp_path):
         os.kill(pid, signal.SIGKILL)
         wait(pid)
     assert wait(fork(lambda: os._exit(cli.main([*command, "--out", str(cut)])))) == 0
-    assert rows(cut) == rows(whole)
+    assert rows(cut) == rows(uncut)
 
 
 @pytest.mark.parametrize(("number", "reached"), [
@@ -299,19 +310,17 @@ def is_free(folder: Path) -> bool:
         return False
 
 
-def test_two_processes_make_the_same_bits_as_one(tmp_path, monkeypatch, capfd):
-    one, both = tmp_path / "one", tmp_path / "two"
+def test_two_processes_make_the_same_bits_as_one(tiny, tmp_path, monkeypatch, capfd):
+    both = tmp_path / "two"
     (tmp_path / "statistics.py").write_text("raise SystemExit('imported from the working directory')")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["demo", "--preset", "debug", "--out", str(one), *ONE, "--set", *TINY]) == 0
-    capfd.readouterr()
     assert cli.main(two(both, TINY)) == 0
     shown = capfd.readouterr().err
     for name in ("bc", "one_shot", "trials_only", "watch_try_learn"):
         assert f"training {name}: " in shown  # the progress of both
-        weights = [(run / name / "model.safetensors").read_bytes() for run in (one, both)]
+        weights = [(run / name / "model.safetensors").read_bytes() for run in (tiny, both)]
         assert weights[0] == weights[1]
-    assert rows(one) == rows(both)
+    assert rows(tiny) == rows(both)
     document = json.loads((both / "results.json").read_text())
     assert "train bc (beside)" in document["phases_s"]
     assert document["wall_s"] < sum(document["phases_s"].values())

@@ -331,7 +331,8 @@ def test_all_options_of_an_index_are_settings() -> None:
     assert with_index(TransitionIndex).settings()["index"] == {"name": "TransitionIndex", "steps": 1, "gamma": 0.99}
     assert with_index(partial(named, size=3)).settings()["index"] == {"name": "named", "size": 3}
     pairs = with_index(partial(PairIndex, sampling=Sampling(frames=4))).settings()["index"]
-    assert pairs == {"name": "PairIndex", "sampling": {"demos": [0, 1], "trials": [1], "frames": 4, "elsewhere": 0.0}}
+    sampling = {"demos": [0, 1], "trials": [1], "frames": 4, "elsewhere": 0.0, "relabelled": 0.0, "symmetries": False}
+    assert pairs == {"name": "PairIndex", "sampling": sampling}
 
 
 def test_another_source_is_refused(tmp_path: Path, calm: Callable[[str], Path]) -> None:

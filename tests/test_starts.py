@@ -39,7 +39,7 @@ def sent(episode):
 def attempts(name, first=0):
     """Experts sent to the right thing and to the wrong one, and random commands; all families."""
     suite = make_suite(name)
-    tasks = suite.tasks("test")[first : first + {"toy": 4, "reacher": 2, "tabletop": 4}[name]]
+    tasks = suite.tasks("test")[first : first + {"toy": 4, "choices": 4, "reacher": 2, "tabletop": 4}[name]]
     seeds = [7 + i for i in range(len(tasks))]
     found = [*suite.demonstrations(tasks, seeds), *rollout(Anything(suite.spec), suite.worlds(tasks, seeds))]
     if name == "tabletop":

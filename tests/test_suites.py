@@ -11,16 +11,27 @@ import pytest
 from watchtrylearn import suites
 from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites import Ambiguous, Demonstrator, Filmable, Rewarding, Suite, Targeted, make_suite, suite_names
+from watchtrylearn.suites import (
+    Ambiguous,
+    Demonstrator,
+    Filmable,
+    Rewarding,
+    Suite,
+    Symmetric,
+    Targeted,
+    make_suite,
+    suite_names,
+)
 from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 from watchtrylearn.worlds import Resumable
 
 PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
-SUITES = ["toy", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
+SUITES = ["toy", "choices", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
 ABLE = {
-    "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
-    "reacher": {Suite, Demonstrator, Targeted, Rewarding},
-    "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable},
+    "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
+    "choices": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
+    "reacher": {Suite, Demonstrator, Targeted, Rewarding, Symmetric},
+    "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable, Symmetric},
 }
 
 
@@ -42,12 +53,12 @@ class Anything:
 def test_a_new_suite_is_one_folder(place, tmp_path, monkeypatch):
     """Or one file: it is listed without being imported, made on use, and nothing else says its name."""
     name = place.split("/")[0].removesuffix(".py")
-    assert suite_names() == ["reacher", "tabletop", "toy"]
+    assert suite_names() == ["choices", "reacher", "tabletop", "toy"]
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("import mark_of_import\n\n\ndef make():\n    return mark_of_import.SUITE\n")
     (tmp_path / "helpers.py").write_text("def made():\n    return 7\n")  # no suite
     monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(tmp_path)])
-    assert suite_names() == sorted([name, "reacher", "tabletop", "toy"])
+    assert suite_names() == sorted([name, "choices", "reacher", "tabletop", "toy"])
     with pytest.raises(ModuleNotFoundError, match="mark_of_import"):
         make_suite(name)
     suite = make_suite("toy")
@@ -84,12 +95,12 @@ def test_the_camera_of_the_page_is_seen_and_stored(tmp_path):
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
-    asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding)
+    asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding, Symmetric)
     assert {each for each in asked if isinstance(suite, each)} == ABLE[name]
     assert isinstance(suite.worlds(suite.tasks("test")[:1], [0]), Resumable)
 
 
-@pytest.mark.parametrize("name", SUITES[:2])
+@pytest.mark.parametrize("name", SUITES[:3])
 def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
     """Of experts, who get some, and of random commands, some of them beyond the bounds."""
     suite = make_suite(name)

@@ -266,7 +266,8 @@ class Moved:
 def test_the_learner_and_every_batch_are_moved_to_the_device(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what is asked of them: nothing here has a GPU."""
+    """By what is asked of them: nothing here has a GPU, though torch is made to say that there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     batches: list[str] = []
     learner, modules = Pair(), []
     monkeypatch.setattr(learner, "to", lambda where: modules.append(str(where)))

@@ -214,7 +214,7 @@ def report(out: Out = DEMO, suite: Suite = None) -> None:
 def reproduce(
     name: Annotated[
         tyro.conf.Positional[str],
-        tyro.conf.arg(metavar="NAME", help="wtl-state, wtl-curves, wtl-reacher, or debug (small)."),
+        tyro.conf.arg(metavar="NAME", help="wtl-state, wtl-curves, wtl-few-tasks, wtl-reacher, or debug (small)."),
     ],
     out: Annotated[Path | None, tyro.conf.arg(help="The directory of its runs; runs/NAME unless given.")] = None,
     settings: Settings = (),

@@ -43,7 +43,7 @@ class Method:
         folds: 0: the trained method itself makes its trials, at tasks that it was trained on. 2 or more: so many
             others, each trained as it is but without a share of the tasks, make those of that share (cross-fitting).
             Trials then go as they will at new tasks, however well the method remembers its own.
-        fold_steps: training steps of each of those; 0: as many as the method's.
+        fold_steps: training steps of each of those, if fewer than the method's; 0: as many.
         main: part of the main job (``wtl demo``). Others are trained by name, or by a table that is about them.
     """
 
@@ -88,7 +88,7 @@ class Method:
     @property
     def fold_train(self) -> TrainConfig:
         """How the further policies of its folds are trained."""
-        return replace(self.train, steps=self.fold_steps or self.train.steps)
+        return replace(self.train, steps=min(self.fold_steps or self.train.steps, self.train.steps))
 
     @staticmethod
     def from_json(value: Mapping[str, Any], where: str) -> Method:

@@ -130,12 +130,15 @@ def authors_own(
 AUTHORS = AUTHORS_TRIAL, AUTHORS_RETRIAL = "authors_trial", "authors_retrial"
 TABLETOP_NET = NetConfig(embedding="object", mixtures=1)
 USUAL = TrainConfig(batch_size=64, learning_rate=2e-3)
+FEW = {"bc": 1000, "contextual": 1000, "one_shot": 3000, "trials_only": 2000, "watch_try_learn": 3000}
+REMEDIES = Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=1200)
 EXPERIMENTS = (
     Experiment(
         name="demo",
         summary="the main job at laptop scale: four families of tabletop tasks",
         suite="tabletop",
-        methods=watch_try_learn(TABLETOP_NET, USUAL, LAPTOP, tries=3, blind_tries=2),
+        methods=watch_try_learn(TABLETOP_NET, USUAL, FEW, tries=3, blind_tries=3, remedies=REMEDIES),
+        tasks=130,
         demos_per_task=8,
         scenes=12,
     ),
@@ -166,6 +169,20 @@ EXPERIMENTS = (
         gallery=0,
     ),
     Experiment(
+        name="wtl-few-tasks",
+        summary="a trial worth learning from, with few tasks: with and without the remedies against memorisation",
+        suite="tabletop",
+        methods=watch_try_learn(
+            TABLETOP_NET,
+            USUAL,
+            FEW,
+            tries=3,
+            blind_tries=3,
+            remedies=REMEDIES,
+        ),
+        gallery=0,
+    ),
+    Experiment(
         name="wtl-reacher",
         summary="the authors' toy arm: a demonstration shows the target, a trial how the joints are wired",
         suite="reacher",
@@ -193,6 +210,24 @@ EXPERIMENTS = (
         ),
         demos_per_task=8,
         scenes=20,
+        gallery=0,
+    ),
+    Experiment(
+        name="choices",
+        summary="one of four marks: what is possible with and without a demonstration is known after every trial",
+        suite="choices",
+        methods=watch_try_learn(
+            NetConfig(embedding="object", width=64, frames=5, hidden=(128, 128), chunk=5, execute=5),
+            TrainConfig(batch_size=64, learning_rate=3e-3),
+            {"bc": 600, "contextual": 600, "one_shot": 1200, "trials_only": 1000, "watch_try_learn": 1000},
+            frames=4,
+            tries=3,
+            blind_tries=3,
+            remedies=Remedies(symmetries=True, relabelled=0.5, folds=2, fold_steps=600),
+        ),
+        demos_per_task=8,
+        scenes=16,
+        attempts=3,
         gallery=0,
     ),
 )

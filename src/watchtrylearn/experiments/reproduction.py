@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from watchtrylearn.errors import suggestion
-from watchtrylearn.experiments import main_job, wtl_curves, wtl_reacher, wtl_state
+from watchtrylearn.experiments import main_job, wtl_curves, wtl_few_tasks, wtl_reacher, wtl_state
 from watchtrylearn.experiments.beside import how_many
 from watchtrylearn.experiments.presets import experiment
 from watchtrylearn.system.progress import Display
@@ -15,6 +15,7 @@ from watchtrylearn.types import WtlError
 TABLES = {
     "wtl-state": wtl_state.reproduce,
     "wtl-curves": wtl_curves.reproduce,
+    "wtl-few-tasks": wtl_few_tasks.reproduce,
     "wtl-reacher": wtl_reacher.reproduce,
     "debug": wtl_state.reproduce,
 }

@@ -37,6 +37,7 @@ from watchtrylearn.system.progress import Display
 from watchtrylearn.system.settings import refuse_changes
 from watchtrylearn.system.signals import Interrupted
 from watchtrylearn.training import checkpoint
+from watchtrylearn.training.fit import require_present
 from watchtrylearn.types import Split, Task, WtlError
 
 BESIDE = "beside"  # the folder of a second process, and the mark of its wall times
@@ -193,11 +194,10 @@ def _named(begun: str, sha256: str | None, settings: Path, told: str | None) -> 
 
 
 def require_device(device: str) -> None:
-    """Refuses a device that is not there."""
+    """Refuses what ``--device`` cannot be, and a device that is not there."""
     if device not in DEVICES:
         raise WtlError(f"--device is {' or '.join(DEVICES)}, not {device[:60]!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise WtlError("--device cuda: torch finds no CUDA device here; leave it out to work on the CPU")
+    require_present(device, "--device")
 
 
 @contextmanager

@@ -37,8 +37,7 @@ def reproduce(
     Yields the result document of all seeds so far, after each. All in one process: no method here is independent of
     the others.
     """
-    if experiment.tasks:
-        raise WtlError(f"{experiment.name} goes through {', '.join(map(str, TASKS))} tasks; leave out tasks")
+    refuse_amount(experiment, TASKS)
     attempts: dict[Experiment, list[Attempt]] = {}
     seconds: Counter[str] = Counter()
     for count, seed in enumerate(SEEDS, start=1):
@@ -60,7 +59,7 @@ def reproduce(
 
 def _rows(amount: Experiment, attempts: Sequence[Attempt], suite: Suite) -> list[results.Row]:
     entries = main_job.entries(amount, LEARNERS, amount.attempts)
-    return results.rows(attempts, suite, entries, "success", **_facts(amount))
+    return results.rows(attempts, suite, entries, "success", **amount_of(amount))
 
 
 def _gains(attempts: Mapping[Experiment, Sequence[Attempt]], suite: Suite) -> list[results.Row]:
@@ -68,16 +67,22 @@ def _gains(attempts: Mapping[Experiment, Sequence[Attempt]], suite: Suite) -> li
     most = max(attempts, key=lambda amount: (amount.tasks, amount.demos_per_task))
     entries = main_job.entries(most, LEARNERS, most.attempts)
     return [
-        row | _facts(amount)
+        row | amount_of(amount)
         for amount, made in attempts.items()
         if amount != most
         for row in results.across(attempts[most], made, entries, suite, (folder(most, 0), folder(amount, 0)))
     ]
 
 
-def _facts(amount: Experiment) -> dict[str, int]:
-    """The amount of data, as fields of a row."""
-    return {"training_tasks": amount.tasks, "demos_per_task": amount.demos_per_task}
+def refuse_amount(experiment: Experiment, tasks: Sequence[int]) -> None:
+    """Refuses a number of tasks that a person has set, since the table goes through those of ``tasks``."""
+    if experiment.tasks:
+        raise WtlError(f"{experiment.name} goes through {', '.join(map(str, tasks))} tasks; leave out tasks")
+
+
+def amount_of(experiment: Experiment) -> dict[str, int]:
+    """The amount of data of a plan, as fields of a row."""
+    return {"training_tasks": experiment.tasks, "demos_per_task": experiment.demos_per_task}
 
 
 def amounts(experiment: Experiment) -> list[Experiment]:

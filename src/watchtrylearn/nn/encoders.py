@@ -168,8 +168,8 @@ class ObjectEncoder(nn.Module):
     ) -> Float[torch.Tensor, "*batch entity position"]:
         """Where the entities are, in network units."""
         things = scaling.environment(environment).unflatten(-1, (self.spec.entities, self.spec.entity_size))
-        places: torch.Tensor = things[..., : self.spec.position]
-        return places
+        found: torch.Tensor = things[..., : self.spec.position]
+        return found
 
     def _scene_tokens(
         self, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling

@@ -49,6 +49,7 @@ class Row(TypedDict):
     target: NotRequired[Text]
     training_tasks: NotRequired[Count]
     demos_per_task: NotRequired[Count]
+    remedies: NotRequired[Text]  # against learning few tasks by heart: all, none, or the only one
 
 
 class Line(TypedDict):
@@ -78,6 +79,7 @@ class Comparison(TypedDict):
     theirs: NotRequired[Rate]
     training_tasks: NotRequired[Count]
     demos_per_task: NotRequired[Count]
+    remedies: NotRequired[Text]  # against learning few tasks by heart: all, none, or the only one
 
 
 class Outcome(TypedDict):
@@ -87,6 +89,18 @@ class Outcome(TypedDict):
     share: Rate
     conflict_share: Rate | None
     n: Count
+
+
+class TrainingTrials(TypedDict):
+    """How often a method's trials at its training tasks succeeded (``wtl reproduce wtl-few-tasks``)."""
+
+    method: Text
+    seed: Count
+    training_tasks: Count
+    demos_per_task: Count
+    remedies: Text
+    trials: Count
+    success: Rate
 
 
 class Machine(TypedDict):
@@ -130,6 +144,7 @@ class Document(_Common):
     starts: NotRequired[dict[Text, Text]]
     success: NotRequired[Annotated[list[Row], Meta(min_length=1)]]
     gap_recovered: NotRequired[dict[Text, Gap]]
+    training_trials: NotRequired[list[TrainingTrials]]
 
 
 class Published(_Common):
@@ -175,5 +190,5 @@ def _require_lines(rows: Sequence[dict[str, Any]], where: str) -> None:
 
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
-    facts = ("demos", "scene", "outcome", "target", "training_tasks", "demos_per_task")
+    facts = ("demos", "scene", "outcome", "target", "training_tasks", "demos_per_task", "remedies")
     return (row["method"], row["trials"], *(row.get(name) for name in facts))

@@ -34,8 +34,15 @@ def condition(row: Row) -> str:
 
 
 def amount(row: Row) -> str:
-    """How much a learner was trained on, for rows that say so."""
-    return f"{row['training_tasks']} tasks of {row['demos_per_task']} demonstrations"
+    """How much a learner was trained on, and by which remedies, for rows that say so."""
+    tasks = f"{row['training_tasks']} tasks of {row['demos_per_task']} demonstrations"
+    return f"{tasks}, {remedies(row)}" if "remedies" in row else tasks
+
+
+def remedies(row: Row) -> str:
+    """By which remedies against learning few tasks by heart a learner was trained, in words."""
+    words = {"all": "with the remedies", "none": "without remedies"}
+    return words.get(row["remedies"], f"{row['remedies']} alone")
 
 
 def lines(document: Mapping[str, Any], special: str = "") -> dict[Entry, dict[tuple[str, str], Row]]:

@@ -24,6 +24,7 @@ from watchtrylearn.suites.outside import is_outside, outside_suite
 from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
+    from watchtrylearn.suites.choices import Choices
     from watchtrylearn.suites.reacher import Reacher
     from watchtrylearn.suites.tabletop.suite import Tabletop
     from watchtrylearn.suites.toy import Toy
@@ -153,6 +154,8 @@ def make_suite(name: Literal["tabletop"]) -> Tabletop: ...  # for type checkers,
 def make_suite(name: Literal["reacher"]) -> Reacher: ...
 @overload
 def make_suite(name: Literal["toy"]) -> Toy: ...
+@overload
+def make_suite(name: Literal["choices"]) -> Choices: ...
 @overload
 def make_suite(name: str) -> Suite: ...
 def make_suite(name: str) -> Suite:

@@ -18,7 +18,7 @@ Episodes are as long as the straight way takes, so there is no time to try twice
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,11 +119,7 @@ class Toy:
         next_observation: Mapping[str, np.ndarray],
     ) -> Float[np.ndarray, "batch"]:
         """1 where the right mark is reached; an attempt ends there."""
-        marks = next_observation[ENVIRONMENT].astype(np.float64).reshape(-1, 2, 2)
-        goal = _meant(tasks, marks)
-        distance = np.linalg.norm(marks[np.arange(len(goal)), goal] - next_observation[STATE][:, :2], axis=-1)
-        reached: np.ndarray = distance < REACH
-        return reached.astype(np.float64)
+        return paid(SPEC, tasks, next_observation)
 
     def demonstrate(self, task: Task, seed: int) -> Episode:
         """The straight way to the right mark."""
@@ -160,26 +156,40 @@ class StraightWay:
 
 
 class PointWorlds(VectorEnv):
-    """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``."""
+    """Many points at once. World ``i`` is ``tasks[i]`` in scene ``seeds[i]``.
+
+    ``spec`` says how many marks there are and what is seen of each; ``scene(task, seed)`` gives their numbers,
+    (mark, number), a position first.
+    """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
     tasks: list[Task]
     seeds: list[int]
+    episode_spec: Spec
 
-    def __init__(self, tasks: Sequence[Task], seeds: Sequence[int]) -> None:
-        describe(self, SPEC, tasks, seeds)
-        self.marks = np.stack([_marks(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
-        self.sign = np.array([[float(t["sign"]), 1.0] for t in tasks])
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        seeds: Sequence[int],
+        spec: Spec = SPEC,
+        scene: Callable[[Task, int], np.ndarray] | None = None,
+    ) -> None:
+        describe(self, spec, tasks, seeds)
+        scene = scene or _marks
+        self.marks = np.stack([scene(task, seed) for task, seed in zip(tasks, seeds, strict=True)])  # of the scenes
+        self.mirrored = np.array([float(t.family == "mirror") for t in tasks])
+        self.sign = np.array([[float(t["sign"]) if t.family == "mirror" else 1.0, 1.0] for t in tasks])
         self._ready = False
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``)."""
-        own = np.concatenate([np.zeros((self.num_envs, 2)), self.marks.reshape(-1, 4)], 1)
+        own = np.concatenate([np.zeros((self.num_envs, 2)), self.marks.reshape(self.num_envs, -1)], 1)
         physics, memory, _ = begin(options, own, 2, STEPS)
-        self.point, self.placed = physics[:, :2].copy(), physics[:, 2:].reshape(-1, 2, 2)  # the marks as they lie now
-        self.goal = _meant(self.tasks, self.placed)
+        self.point = physics[:, :2].copy()
+        self.placed = physics[:, 2:].reshape(self.marks.shape)  # the marks as they lie now
+        self.goal = meant(self.tasks, self.placed)
         self.count = memory[:, 0].astype(int)
         self._ready = True
         self.ended, self.diverged = np.zeros((2, self.num_envs), bool)
@@ -190,13 +200,13 @@ class PointWorlds(VectorEnv):
         if not self._ready:
             raise WtlError("call reset() before state()")
         ended = self.ended | (self.count >= STEPS)
-        return np.concatenate([self.point, self.placed.reshape(-1, 4), np.stack([self.count, ended], 1)], 1)
+        return np.concatenate([self.point, self.placed.reshape(len(ended), -1), np.stack([self.count, ended], 1)], 1)
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One move of at most ``STEP`` along each axis. An action that is not finite ends its world as diverged."""
-        actions = commands(actions, SPEC.action, self.num_envs).astype(np.float64)
+        actions = commands(actions, self.episode_spec.action, self.num_envs).astype(np.float64)
         broken = ~np.isfinite(actions).all(axis=1)
         actions[broken] = 0.0
         self.diverged |= broken & ~self.ended
@@ -204,7 +214,7 @@ class PointWorlds(VectorEnv):
         move = np.clip(actions, -STEP, STEP) * self.sign
         self.point = np.where(self.ended[:, None], self.point, np.clip(self.point + move, -2.0, 2.0))
         self.count += 1
-        distance = np.linalg.norm(self.placed - self.point[:, None], axis=-1)
+        distance = np.linalg.norm(self.placed[..., :2] - self.point[:, None], axis=-1)
         reached = distance < REACH
         right = reached[np.arange(self.num_envs), self.goal] & ~self.ended
         terminated = reached.any(1) | self.ended
@@ -217,14 +227,14 @@ class PointWorlds(VectorEnv):
     @property
     def goal_position(self) -> Float[np.ndarray, "world dim"]:
         """Where the right mark of every world lies."""
-        found: np.ndarray = self.placed[np.arange(self.num_envs), self.goal]
+        found: np.ndarray = self.placed[np.arange(self.num_envs), self.goal, :2]
         return found
 
     def _observe(self) -> dict[str, np.ndarray]:
-        flag = np.array([[float(t.family == "mirror")] for t in self.tasks])
+        known = {"x": self.point[:, 0], "y": self.point[:, 1], "may be mirrored": self.mirrored}
         return {
-            STATE: np.concatenate([self.point, flag], 1).astype(np.float32),
-            ENVIRONMENT: self.placed.reshape(-1, 4).astype(np.float32),
+            STATE: np.stack([known[name] for name in self.episode_spec.observation[STATE].names], 1).astype(np.float32),
+            ENVIRONMENT: self.placed.reshape(self.num_envs, -1).astype(np.float32),
         }
 
 
@@ -237,11 +247,20 @@ def _swapped(seed: int) -> int:
     return seed % 2
 
 
-def _meant(tasks: Sequence[Task], marks: Float[np.ndarray, "task mark dim"]) -> Int[np.ndarray, "task"]:
-    """The right mark of every task, 0 (A) or 1 (B), where the marks lie so."""
+def meant(tasks: Sequence[Task], marks: Float[np.ndarray, "task mark number"]) -> Int[np.ndarray, "task"]:
+    """The right mark of every task where the marks lie so: the slot that its value names, or the slot of what comes
+    at that place from left to right."""
     values = np.array([int(t["value"]) for t in tasks])
-    a_is_right = marks[:, 0, 0] > marks[:, 1, 0]
-    return np.where([t["reading"] == "identity" for t in tasks], values, values ^ a_is_right)
+    order = np.argsort(marks[..., 0], axis=1, kind="stable")
+    return np.where([t["reading"] == "identity" for t in tasks], values, order[np.arange(len(values)), values])
+
+
+def paid(spec: Spec, tasks: Sequence[Task], next_observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "batch"]:
+    """1 where the right mark is reached, for steps that lead to ``next_observation``."""
+    marks = next_observation[ENVIRONMENT].astype(np.float64).reshape(-1, spec.entities, spec.entity_size)
+    right = marks[np.arange(len(marks)), meant(tasks, marks), :2]
+    reached: np.ndarray = np.linalg.norm(right - next_observation[STATE][:, :2], axis=-1) < REACH
+    return reached.astype(np.float64)
 
 
 def _marks(task: Task, seed: int) -> Float[np.ndarray, "mark dim"]:

@@ -80,8 +80,7 @@ def fit(
     began is exported with a warning.
     """
     require_source(source)
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise WtlError(f"device {device}: torch finds no CUDA device here; leave it out to work on the CPU")
+    require_present(device)
     directory = Path(directory)
     with ExitStack() as stack:
         stack.enter_context(directory_lock(directory))
@@ -101,6 +100,12 @@ def fit(
         checkpoint.save_model(directory, learner.state_dict(), state.settings())
     learner.train(False)
     return TrainSummary(state.step, state.skipped, state.seconds, _last_loss(directory, state), resumed_at)
+
+
+def require_present(device: torch.device | str, name: str = "device") -> None:
+    """Refuses a CUDA device where torch finds none; ``name`` is what the person calls the choice of one."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise WtlError(f"{name} {device}: torch finds no CUDA device here; leave it out to work on the CPU")
 
 
 def _last_loss(directory: Path, state: TrainingState) -> float:
