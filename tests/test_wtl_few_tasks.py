@@ -26,7 +26,7 @@ TINY = [
     "one_shot.fold_steps=2",
     "bc.fold_steps=2",
 ]
-TRAININGS = [(4, "all", 0), (4, "none", 0), (4, "none", 1), (4, "relabelled", 0)]
+TRAININGS = [(4, "all", 0), (4, "none", 0), (4, "none", 1)]
 
 
 @pytest.fixture
@@ -44,27 +44,23 @@ def test_every_training_has_its_rows_and_the_document_grows_by_each(command, tmp
     overall = [r for r in document["rows"] if r["family"] == "all" and r["subset"] == "all"]
     entries = [("bc", 0), ("one_shot", 0), ("trials_only", 1), ("watch_try_learn", 1)]
     found = [(r["remedies"], r["method"], r["trials"]) for r in overall]
-    assert found == [(remedies, *entry) for remedies in ("none", "relabelled", "all") for entry in entries]
-    assert {r["remedies"]: list(r["of_seeds"]) for r in overall} == {
-        "none": ["0", "1"],
-        "relabelled": ["0"],
-        "all": ["0"],
-    }
+    assert found == [(remedies, *entry) for remedies in ("none", "all") for entry in entries]
+    assert {r["remedies"]: list(r["of_seeds"]) for r in overall} == {"none": ["0", "1"], "all": ["0"]}
     assert {r["training_tasks"] for r in overall} == {4}
     assert [sorted({r["remedies"] for r in each["rows"]}) for each in published] == [
-        ["all"], ["all", "none"], ["all", "none"], ["all", "none", "relabelled"],
+        ["all"], ["all", "none"], ["all", "none"],
     ]  # fmt: skip
 
     compared = [c for c in document["comparisons"] if c["subset"] == "all"]
     gains = [(c["remedies"], c["first"]["method"], c["n"]) for c in compared if c["first"] == c["second"]]
-    assert gains == [(remedies, method, 16) for remedies in ("relabelled", "all") for method, _ in entries]  # of seed 0
+    assert gains == [("all", method, 16) for method, _ in entries]  # of seed 0
     rates = {(r["remedies"], r["method"]): r["of_seeds"]["0"] for r in overall}
     for c in compared:
         if c["first"] == c["second"]:
             method = c["first"]["method"]
             assert c["difference"] == pytest.approx(rates[c["remedies"], method] - rates["none", method])
     over_trials_only = [c["remedies"] for c in compared if c["second"]["method"] != c["first"]["method"]]
-    assert over_trials_only == ["none", "relabelled", "all"]
+    assert over_trials_only == ["none", "all"]
 
     tried = [
         (t["training_tasks"], t["remedies"], t["seed"], t["method"], t["trials"]) for t in document["training_trials"]
