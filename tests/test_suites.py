@@ -118,7 +118,7 @@ def test_a_file_without_its_function_is_told_how_to_name_it() -> None:
 @pytest.mark.parametrize(("name", "told"), [
     ("toy@40x32", "suite 'toy' has no camera whose images could have another size, so it cannot be toy@40x32"),
     ("toy@big", "the size of images is WIDTHxHEIGHT, as in toy@40x32, not 'big'"),
-    ("tois@40x32", "unknown suite 'tois'; did you mean 'toy'"),
+    ("toys@40x32", "unknown suite 'toys'; did you mean 'toy'"),
 ])  # fmt: skip
 def test_a_size_of_images_that_cannot_be_had_is_refused(name: str, told: str) -> None:
     with pytest.raises(WtlError, match=re.escape(told)):

@@ -89,8 +89,8 @@ def spec(size: tuple[int, int]) -> Spec:
     return replace(SPEC, observation=observation, entities=0)
 
 
-def renderer(tasks: Sequence[Task], size: tuple[int, int], steady: bool = False) -> Renderer:
-    """Draws worlds of these tasks in images of ``size``, (width, height)."""
+def renderer(tasks: Sequence[Task], size: tuple[int, int], *, threads: int = 0, steady: bool = False) -> Renderer:
+    """Draws worlds of these tasks in images of ``size``, (width, height); ``threads``, ``steady``: see ``Renderer``."""
     layout = model()
     paint = np.repeat(layout.geom_rgba[None], len(tasks), axis=0)
     for block in range(BLOCKS):
@@ -98,7 +98,7 @@ def renderer(tasks: Sequence[Task], size: tuple[int, int], steady: bool = False)
     width, height = size
     return Renderer(
         layout, {"geom_rgba": paint}, camera="above", width=width, height=height, samples=SAMPLES, shadows=False,
-        steady=steady,
+        threads=threads, steady=steady,
     )  # fmt: skip
 
 
