@@ -3,9 +3,9 @@
     python benchmarks/bench_render.py [--size 80x64] [--worlds 64] [--threads 2] [--repeats 5]
 
 Bare means: all poses and colours of the same frames are at hand, and as many threads write them into mujoco_warp's
-arrays, cast the rays and copy the pixels out. Beside it, in turns: our renderer, which computes the poses itself; and the
-whole recording, from the demonstrator's commands to finished episodes. All three must give the same pixels. Prints the
-rates (medians), and the ratios to bare mujoco_warp; the target is for the renderer.
+arrays, cast the rays and copy the pixels out. Beside it, in turns: our renderer, which computes the poses itself; and
+the whole recording, from the demonstrator's commands to finished episodes. All three must give the same pixels. Prints
+the rates (medians), and the ratios to bare mujoco_warp; the target is for the renderer.
 """
 
 from __future__ import annotations
