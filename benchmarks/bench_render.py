@@ -1,6 +1,6 @@
 """Frames per second: demonstrations of ``reach_vision`` being recorded, against bare mujoco_warp on the same worlds.
 
-    python benchmarks/bench_render.py [--size 80x64] [--worlds 64] [--threads 2] [--repeats 5]
+    python benchmarks/bench_render.py [--size 80x64] [--worlds 32] [--threads 2] [--repeats 5]
 
 Bare means: all poses and colours of the same frames are at hand, and as many threads write them into mujoco_warp's
 arrays, cast the rays and copy the pixels out. Beside it, in turns: our renderer, which computes the poses itself; and
@@ -103,7 +103,7 @@ def seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="80x64")
-    parser.add_argument("--worlds", type=int, default=64)
+    parser.add_argument("--worlds", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
