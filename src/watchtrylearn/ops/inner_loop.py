@@ -125,6 +125,6 @@ class _Known(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> Any:
         known = ctx.saved_tensors
         return (None, None, *(None for _ in known), *(outer * each for each in known))
