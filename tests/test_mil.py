@@ -267,3 +267,14 @@ def test_names_that_adapt_nothing_and_targets_that_nobody_knows_are_refused() ->
         make_learner("mil", PIXELS, replace(CONFIG, adaptable=("hiden",)))
     with pytest.raises(WtlError, match="this suite's spec names no positions"):
         make_learner("mil", PIXELS, replace(CONFIG, target_weight=1.0))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "auto"])
+def test_convolutions_of_lower_precision_find_nearly_the_same_gradient(precision: str, demos: list[Episode]) -> None:
+    slopes = []
+    for kind in ("float32", precision):
+        net = replace(SMALL, eye=replace(EYE, precision=kind))
+        learner, batch = built(replace(CONFIG, net=net), demos, double=False)
+        loss, _ = learner.loss(batch)
+        slopes.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(learner.net.parameters()))]))
+    assert torch.cosine_similarity(slopes[0], slopes[1], dim=0) > 0.99
