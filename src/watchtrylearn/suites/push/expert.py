@@ -1,7 +1,7 @@
 """The demonstrator: an operational-space controller that knows which object is meant, where it is and what it weighs.
 
-It brings the fork behind the right object, seen from the disk, and pushes along the line to the disk's middle, steering
-by where the object is at every step. Each demonstration has a manner of its own (speed, how far behind the push begins,
+It brings the fork behind the right object, seen from the disk, pushes along the line to the disk's middle, steering by
+where the object is at every step, and then draws back a little and stays. Each demonstration has a manner of its own (speed, how far behind the push begins,
 by which way the fork gets there). Smooth noise is added to the torques that reach the arm, not to those recorded, so
 demonstrations show how errors are corrected.
 """
@@ -24,7 +24,7 @@ SPEED = 0.32  # of the fork (m/s)
 HEIGHT = 0.012  # of its tips above the table
 BEHIND = 0.045  # between the outline of an object and the fork, where a push begins (m)
 STRIDE = 0.7  # radians that the fork aims ahead on its way around an object
-STEER = 0.05  # from here to the middle of the disk the way is straight (m)
+STEER = 0.04  # from here to the middle of the disk the way is straight (m)
 ARRIVED, ASTRAY = 0.02, 0.065  # from the middle of the disk (m): when the object is there, when it no longer is
 FACING = 1.1  # radians that the fork is turned at most
 FOLLOW, TURN = 14.0, 16.0  # 1/s: how fast a wrong velocity is corrected, and, squared over 4, a wrong direction
@@ -58,13 +58,13 @@ class Expert:
         self.way = way = np.where(far[:, None], (GOAL - target) / np.maximum(left, ARRIVED)[:, None], self.way)
         offset = arm.tip[:, :2] - target
         along, across = (offset * way).sum(axis=1), offset[:, 0] * way[:, 1] - offset[:, 1] * way[:, 0]
-        close = (np.abs(across) < 0.025) & (along < 0) & (along > -self.behind - 0.03)
-        self.pushing = np.where(self.pushing, (along < 0.01) & (np.abs(across) < APART + 0.015), close)
         passed = (left < STEER) & (((GOAL - target) * way).sum(axis=1) < 0)
         self.arrived = (left < np.where(self.arrived, ASTRAY, ARRIVED)) | passed
+        close = (np.abs(across) < 0.025) & (along < 0) & (along > -self.behind - 0.03)
+        on_line = np.where(self.pushing, (along < 0.01) & (np.abs(across) < APART + 0.015), close)
+        self.pushing = on_line & ~self.arrived
         wanted = np.where(self.pushing[:, None], self._push(way, left, across), self._approach(way, target, arm))
         force = np.where(self.pushing[:, None], self.drag[:, None] * way, 0.0)
-        wanted[self.arrived] = force[self.arrived] = 0.0
         facing = np.clip(np.arctan2(way[:, 0], -way[:, 1]), -FACING, FACING)
         return torques(arm, wanted, facing, force) / TORQUE
 

@@ -117,7 +117,7 @@ class Push:
         """The frames of each episode, larger than the policy's camera sees them and from the side."""
         from watchtrylearn.suites.push.film import film
 
-        return film(self, episodes, on_clip=on_clip)
+        return film(Push(None, self.nthread), episodes, on_clip=on_clip)
 
 
 def make() -> Push:
