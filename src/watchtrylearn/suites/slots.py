@@ -1,7 +1,7 @@
 """Slots: bodies of one MuJoCo layout that stand for another thing in every world.
 
-Everything that may fill a slot is compiled once, as a body of a library, and a world's row of model parameters is a copy
-of what was compiled: MuJoCo's own compiler is the only source of mesh frames, bounds and inertias. So worlds with
+Everything that may fill a slot is compiled once, as a body of a library, and a world's row of model parameters is a
+copy of what was compiled: MuJoCo's own compiler is the only source of mesh frames, bounds and inertias. So worlds with
 different things step in one batch and render in one call.
 """
 
@@ -20,9 +20,7 @@ GEOM_FIELDS = ("dataid", "pos", "quat", "rbound", "aabb", "rgba", "friction", "c
 BODY_FIELDS = ("mass", "inertia", "ipos", "iquat")
 
 
-def filled(
-    model: mujoco.MjModel, library: mujoco.MjModel, rows: Sequence[Mapping[str, str]]
-) -> dict[str, np.ndarray]:
+def filled(model: mujoco.MjModel, library: mujoco.MjModel, rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     """MjModel fields, each (world, ...), that turn ``model`` into the models of ``rows``.
 
     Args:

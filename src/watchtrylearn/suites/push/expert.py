@@ -1,9 +1,9 @@
 """The demonstrator: an operational-space controller that knows which object is meant, where it is and what it weighs.
 
 It brings the fork behind the right object, seen from the disk, pushes along the line to the disk's middle, steering by
-where the object is at every step, and then draws back a little and stays. Each demonstration has a manner of its own (speed, how far behind the push begins,
-by which way the fork gets there). Smooth noise is added to the torques that reach the arm, not to those recorded, so
-demonstrations show how errors are corrected.
+where the object is at every step, and then draws back a little and stays. Each demonstration has a manner of its own
+(speed, how far behind the push begins, by which way the fork gets there). Smooth noise is added to the torques that
+reach the arm, not to those recorded, so demonstrations show how errors are corrected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ STEER = 0.04  # from here to the middle of the disk the way is straight (m)
 ARRIVED, ASTRAY = 0.02, 0.065  # from the middle of the disk (m): when the object is there, when it no longer is
 FACING = 1.1  # radians that the fork is turned at most
 FOLLOW, TURN = 14.0, 16.0  # 1/s: how fast a wrong velocity is corrected, and, squared over 4, a wrong direction
-ROLL, POSTURE = 2, 14.0  # the joint that swings the elbow aside, for which the fork does not care; 1/s: how fast it is undone
+ROLL, POSTURE = (
+    2,
+    14.0,
+)  # the joint that swings the elbow aside, for which the fork does not care; 1/s: how fast it is undone
 NOISE, CORRELATION = 0.06, 0.7  # of the torques, in their unit
 
 
@@ -118,7 +121,7 @@ def torques(
 
 
 def _misturned(arm: Arm, facing: Float[np.ndarray, "world"]) -> Float[np.ndarray, "world 3"]:
-    """About which axis, and how far, the fork is to be turned so that it points down and faces that way (small angles)."""
+    """The axis about which, and how far, the fork is to be turned to point down and face that way (small angles)."""
     sine, cosine, zero = np.sin(facing), np.cos(facing), np.zeros(len(facing))
     down = np.stack([zero, zero, zero - 1], axis=1)
     right, ahead = np.stack([cosine, sine, zero], axis=1), np.stack([sine, -cosine, zero], axis=1)

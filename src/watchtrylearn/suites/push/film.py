@@ -47,5 +47,5 @@ def _clip(
     """One world, moment after moment."""
     shared = build(worlds.rows[world])  # alone, since the ray caster's set-up time grows with the number of meshes
     fields = shared.fields([worlds.rows[world]])
-    size = {"width": WIDTH, "height": HEIGHT, "samples": SAMPLES}
-    return Renderer(shared.model, fields, camera=CLIP, steady=True, **size).images(qpos)
+    renderer = Renderer(shared.model, fields, camera=CLIP, width=WIDTH, height=HEIGHT, samples=SAMPLES, steady=True)
+    return renderer.images(qpos)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from watchtrylearn.suites.kitchen.meshes import Mesh, hull
-from watchtrylearn.suites.kitchen.objects import kitchen_objects
+from watchtrylearn.suites.kitchen.objects import kitchen_object
 from watchtrylearn.suites.push.textures import texture
 from watchtrylearn.suites.slots import add_mesh, compiled, filled
 from watchtrylearn.types import Split
@@ -68,7 +68,8 @@ _MODEL = f"""
     <camera name="{CLIP}" pos="-.55 -.86 .86" xyaxes=".86 -.50 0 .31 .54 .78" fovy="43"/>
     <geom name="ground" type="plane" size="2 2 .1" group="3" contype="1" conaffinity="0" friction=".3 .005 .0001"/>
     <geom name="table" class="look" type="box" size=".55 .6 .02" pos="0 .2 -.0202" material="table"/>
-    <geom name="target" class="look" type="cylinder" size="{RADIUS} .0004" pos="{GOAL[0]} {GOAL[1]} 0" material="target"/>
+    <geom name="target" class="look" type="cylinder" size="{RADIUS} .0004" pos="{GOAL[0]} {GOAL[1]} 0"
+          material="target"/>
     <body name="stand" pos="0 {BASE} {SHOULDER}" euler="0 0 {-np.pi / 2}" gravcomp="1">
       <geom type="cylinder" size=".06 {SHOULDER / 2}" pos="0 0 {-SHOULDER / 2}" class="look"/>
       <body name="shoulder" gravcomp="1">
@@ -109,7 +110,7 @@ class Thing:
 
     Attributes:
         shape: name of a piece of the kitchen's library.
-        size: radius of its outline seen from above around the outline's middle, metres; less where it would be too high.
+        size: radius of its outline, seen from above, in metres; less where the piece would be too high.
         turn: about the vertical, radians.
         mass, friction: kilograms; coefficient of its foot on the table.
         split, texture: which pattern it is painted with.
@@ -176,7 +177,7 @@ def build(things: Sequence[Thing]) -> SharedModel:
 def shape_of(thing: Thing) -> tuple[Mesh, Mesh]:
     """What is seen and what is touched: the piece, sized and turned on the table with the middle of its outline at the
     origin, and the upright prism over the convex hull of that outline."""
-    seen = _library()[thing.shape]
+    seen = kitchen_object(thing.shape).visual
     low, high = seen.vertices.min(axis=0), seen.vertices.max(axis=0)
     middle = np.array([*(low + high)[:2] / 2, low[2]])
     radius = np.linalg.norm((seen.vertices - middle)[:, :2], axis=1).max()
@@ -201,11 +202,6 @@ def _coarse(points: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "corner 2
     return kept
 
 
-@functools.cache
-def _library() -> dict[str, Mesh]:
-    return {item.name: item.visual for item in kitchen_objects()}
-
-
 def _paint(thing: Thing) -> str:
     return f"{thing.split}-{thing.texture}"
 
@@ -223,11 +219,12 @@ def _add_thing(spec: mujoco.MjSpec, body: str, thing: Thing) -> None:
     """A body that slides along three axes: what is seen, what is touched, and the foot it stands on."""
     kind, foot = mujoco.mjtGeom.mjGEOM_MESH, 0.01
     added = spec.worldbody.add_body(name=body)
-    for axis in np.eye(3):
-        added.add_joint(name=f"{body} {'xyz'[int(axis.argmax())]}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis,
-                        damping=[0.3, 0.0, 0.0])  # fmt: skip
+    for name, axis in zip("xyz", np.eye(3), strict=True):
+        added.add_joint(name=f"{body} {name}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
     solid = f"{thing.name}/solid"
     added.add_geom(type=kind, meshname=f"{thing.name}/seen", group=1, contype=0, conaffinity=0, mass=0)
-    added.add_geom(type=kind, meshname=solid, group=3, contype=2, conaffinity=6, mass=thing.mass, friction=[0.5, 0.005, 0.0001])
+    added.add_geom(
+        type=kind, meshname=solid, group=3, contype=2, conaffinity=6, mass=thing.mass, friction=[0.5, 0.005, 0.0001]
+    )
     added.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[foot, 0, 0], pos=[0, 0, foot], group=3, contype=0,
                    conaffinity=1, mass=0, priority=1, friction=[thing.friction, 0.005, 0.0001])  # fmt: skip

@@ -1,10 +1,10 @@
 """The suite ``push``: a seven-jointed arm, driven by torques, pushes the right one of two objects onto a red disk.
 
 The counterpart of the simulated pushing of Finn et al. 2017 (one-shot visual imitation learning), with an arm, objects
-and pictures of our own. A task is a pair of objects (shape, size, paint, mass, friction of each) and which of the two is
-meant; every pair makes two tasks, so only a demonstration tells. New in a new scene: where the objects stand, which of
-them is on which side (a coin for each scene), and, by a little, how the arm begins. Shapes and paint are split: those
-of test tasks are never seen in training.
+and pictures of our own. A task is a pair of objects (shape, size, paint, mass, friction of each) and which of the two
+is meant; every pair makes two tasks, so only a demonstration tells. New in a new scene: where the objects stand, which
+of them is on which side (a coin for each scene), and, by a little, how the arm begins. Shapes and paint are split:
+those of test tasks are never seen in training.
 
 An attempt lasts all of its 100 steps. It succeeds if the middle of the right object was within the disk as it is drawn
 for ten steps; the term ``loose`` is 1 where it would by the rule in the authors' code, within 0.13 m.
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from watchtrylearn.ops.random import generator
-from watchtrylearn.suites.kitchen.objects import kitchen_objects
+from watchtrylearn.suites.kitchen.objects import kitchen_names
 from watchtrylearn.suites.push import expert
 from watchtrylearn.suites.push.model import GOAL, HIGH, JOINTS, LOW, OBJECTS, SUBSTEPS, TIMESTEP, Thing
 from watchtrylearn.suites.push.textures import TEXTURES
@@ -134,10 +134,13 @@ def things(task: Task) -> tuple[Thing, Thing]:
     """What stands in the two slots of a task."""
     first, second = (
         Thing(
-            str(task[f"object {slot}"]),
-            *(float(task[f"{name} {slot}"]) for name in ("size", "turn", "mass", "friction")),
-            task.split,
-            int(task[f"texture {slot}"]),
+            shape=str(task[f"object {slot}"]),
+            size=float(task[f"size {slot}"]),
+            turn=float(task[f"turn {slot}"]),
+            mass=float(task[f"mass {slot}"]),
+            friction=float(task[f"friction {slot}"]),
+            split=task.split,
+            texture=int(task[f"texture {slot}"]),
         )
         for slot in range(OBJECTS)
     )
@@ -166,25 +169,25 @@ def _clear(spots: Float[np.ndarray, "2 2"], apart: float) -> bool:
 
 @functools.cache
 def _tasks(split: Split) -> tuple[Task, ...]:
-    objects = kitchen_objects(split)
+    kinds = kitchen_names(split)
     rng = generator("push tasks", split)
     found: list[Task] = []
     while len(found) < TASKS[split]:
-        pair = [objects[i] for i in rng.choice(len(objects), OBJECTS, replace=False)]
+        pair = [str(name) for name in rng.choice(list(kinds), OBJECTS, replace=False)]
         paints = rng.choice(TEXTURES[split], OBJECTS, replace=False)
         drawn: list[tuple[str, Scalar]] = []
-        for slot, item in enumerate(pair):
+        for slot, shape in enumerate(pair):
             measures = {
                 "size": rng.uniform(*SIZE),
                 "turn": rng.uniform(-np.pi, np.pi),
                 "mass": np.exp(rng.uniform(*np.log(MASS))),
                 "friction": rng.uniform(*FRICTION),
             }
-            drawn += [(f"object {slot}", item.name), (f"texture {slot}", int(paints[slot]))]
+            drawn += [(f"object {slot}", shape), (f"texture {slot}", int(paints[slot]))]
             drawn += [(f"{name} {slot}", round(float(value), 4)) for name, value in measures.items()]
-        if pair[0].kind != pair[1].kind:
-            for target, item in enumerate(pair):
+        if kinds[pair[0]] != kinds[pair[1]]:
+            for target, shape in enumerate(pair):
                 name = f"push-{split}-{len(found):03d}"
-                sentence = f"push the {item.kind} onto the red disk"
+                sentence = f"push the {kinds[shape]} onto the red disk"
                 found.append(Task("push", "push", name, split, sentence, (("target", target), *drawn)))
     return tuple(found)

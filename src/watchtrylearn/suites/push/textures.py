@@ -52,13 +52,15 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 def _stripes(rng: _Rng) -> _Where:
     x, y = _grid()
     across, along = [(2, 0), (0, 2), (2, 2), (2, -2), (3, 0), (3, 3)][rng.integers(6)]
-    return (across * x + along * y) % 1.0 < rng.uniform(0.35, 0.65)
+    where: np.ndarray = (across * x + along * y) % 1.0 < rng.uniform(0.35, 0.65)
+    return where
 
 
 def _checks(rng: _Rng) -> _Where:
     x, y = _grid()
     number = int(rng.integers(1, 4))
-    return (np.floor(2 * number * x) + np.floor(2 * number * y)) % 2 == 0
+    where: np.ndarray = (np.floor(2 * number * x) + np.floor(2 * number * y)) % 2 == 0
+    return where
 
 
 def _dots(rng: _Rng) -> _Where:
@@ -74,7 +76,8 @@ def _patches(rng: _Rng) -> _Where:
     for _ in range(6):
         across, along = rng.integers(-2, 3, 2)
         total += np.cos(2 * np.pi * (across * x + along * y + rng.uniform()))
-    return total > np.median(total)
+    where: np.ndarray = total > np.median(total)
+    return where
 
 
 def _plain(rng: _Rng) -> _Where:

@@ -10,7 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from mujoco.batch import Batch
 
 from watchtrylearn.suites.physics import advance
@@ -33,11 +33,11 @@ class Start:
 
 
 class PushWorlds(VectorEnv):
-    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``, in which ``rows[i]`` are the objects and ``starts[i]`` says where.
+    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``: ``rows[i]`` are its objects, ``starts[i]`` is where they begin.
 
-    Results are bit-identical at any number of threads. Every attempt lasts to the horizon, unless its physics break down
-    or a command is not a number. Beside the physics a state remembers the steps done, whether the attempt has ended, and
-    for each object how many steps it was on the disk, by the strict rule and by the loose one.
+    Results are bit-identical at any number of threads. Every attempt lasts to the horizon, unless its physics break
+    down or a command is not a number. Beside the physics a state remembers the steps done, whether the attempt has
+    ended, and for each object how many steps it was on the disk, by the strict rule and by the loose one.
 
     Args:
         target: which of the two objects is to be pushed.
@@ -71,7 +71,9 @@ class PushWorlds(VectorEnv):
             if name != "geom_matid":  # which only the camera sees
                 self.batch.expand(name)[:] = values
         self.batch.set_const()
-        self._bound = {n: self.batch.bind(n) for n in ("qpos", "qvel", "ctrl", "site_xpos", "site_xmat", "xaxis", "xanchor", "M")}
+        self._bound = {
+            n: self.batch.bind(n) for n in ("qpos", "qvel", "ctrl", "site_xpos", "site_xmat", "xaxis", "xanchor", "M")
+        }
         self._ready = False
 
     def reset(
@@ -137,7 +139,8 @@ class PushWorlds(VectorEnv):
     @property
     def objects(self) -> Float[np.ndarray, "world 2 2"]:
         """Where both objects are now, (x, y) in metres; a live view."""
-        return self._bound["qpos"][:, 7:].reshape(self.num_envs, OBJECTS, 3)[..., :2]
+        found: np.ndarray = self._bound["qpos"][:, 7:].reshape(self.num_envs, OBJECTS, 3)[..., :2]
+        return found
 
     def arm(self) -> Arm:
         """The arm's mechanics as it is now, for those who are allowed to know."""
@@ -150,8 +153,14 @@ class PushWorlds(VectorEnv):
     @functools.cached_property
     def _renderer(self) -> Renderer:
         channel = self.episode_spec.images[str(self._camera)]
-        size = {"width": channel.width, "height": channel.height}
-        return Renderer(self.shared.model, self._fields, camera=CAMERA, threads=self._nthread, **size)
+        return Renderer(
+            self.shared.model,
+            self._fields,
+            camera=CAMERA,
+            width=channel.width,
+            height=channel.height,
+            threads=self._nthread,
+        )
 
     def _observe(self) -> dict[str, np.ndarray]:
         bound = self._bound

@@ -121,6 +121,7 @@ _BUTTON = f"""
       </body>
     </body>"""
 
+
 @dataclass(frozen=True)
 class ModelRow:
     """What makes one world's model: the objects in its two slots and the colours of its two buttons."""
