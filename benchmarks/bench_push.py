@@ -3,7 +3,7 @@
     python benchmarks/bench_push.py [--worlds 64] [--pixels 125] [--rounds 5]
 
 "Bare" is mujoco_warp alone, on as many threads: its two calls for every 16 worlds, which are placed already. "Images"
-also places every world (its own meshes, paints and poses) and hands the pictures out; "steps" also simulates, judges and
+also places every world (its own meshes, paints and poses) and hands them out; "steps" also simulates, judges and
 copies. Medians over rounds, taken in turns.
 """
 

@@ -21,6 +21,7 @@ ABLE = {
     "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding},
     "reacher": {Suite, Demonstrator, Targeted, Rewarding},
     "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable},
+    "push": {Suite, Demonstrator, Targeted, Filmable},
 }
 
 
@@ -42,12 +43,12 @@ class Anything:
 def test_a_new_suite_is_one_folder(place, tmp_path, monkeypatch):
     """Or one file: it is listed without being imported, made on use, and nothing else says its name."""
     name = place.split("/")[0].removesuffix(".py")
-    assert suite_names() == ["reacher", "tabletop", "toy"]
+    assert suite_names() == ["push", "reacher", "tabletop", "toy"]
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("import mark_of_import\n\n\ndef make():\n    return mark_of_import.SUITE\n")
     (tmp_path / "helpers.py").write_text("def made():\n    return 7\n")  # no suite
     monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(tmp_path)])
-    assert suite_names() == sorted([name, "reacher", "tabletop", "toy"])
+    assert suite_names() == sorted([name, "push", "reacher", "tabletop", "toy"])
     with pytest.raises(ModuleNotFoundError, match="mark_of_import"):
         make_suite(name)
     suite = make_suite("toy")
@@ -81,7 +82,7 @@ def test_the_camera_of_the_page_is_seen_and_stored(tmp_path):
         np.testing.assert_array_equal(kept.observation["images.front"], made.observation["images.front"])
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", [*SUITES, pytest.param("push", marks=pytest.mark.sim)])
 def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
     asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding)

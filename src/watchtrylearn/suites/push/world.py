@@ -33,7 +33,7 @@ class Start:
 
 
 class PushWorlds(VectorEnv):
-    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``: ``rows[i]`` are its objects, ``starts[i]`` is where they begin.
+    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``: ``rows[i]`` are its objects, ``starts[i]`` their places.
 
     Results are bit-identical at any number of threads. Every attempt lasts to the horizon, unless its physics break
     down or a command is not a number. Beside the physics a state remembers the steps done, whether the attempt has
