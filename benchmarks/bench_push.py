@@ -1,6 +1,6 @@
 """What the suite push costs beside the bare ray caster, on the same worlds and in the same run.
 
-    python benchmarks/bench_push.py [--worlds 64] [--pixels 125] [--rounds 5]
+    python benchmarks/bench_push.py [--size 125x125] [--worlds 64] [--rounds 5]
 
 "Bare" is mujoco_warp alone, on as many threads: its two calls for every 16 worlds, which are placed already. "Images"
 also places every world (its own meshes, paints and poses) and hands them out; "steps" also simulates, judges and
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import warp
 
+from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.push.suite import Push
 from watchtrylearn.suites.push.world import PushWorlds
 from watchtrylearn.suites.render import CHUNK
@@ -38,11 +39,12 @@ def bare(worlds: PushWorlds) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="125x125")
     parser.add_argument("--worlds", type=int, default=64)
-    parser.add_argument("--pixels", type=int, default=125)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    suite = Push(options.pixels)
+    suite = make_suite(f"push@{options.size}")
+    assert isinstance(suite, Push)
     worlds = suite.worlds(suite.tasks("train")[: options.worlds], range(options.worlds))
     worlds.reset()
     still = np.zeros((options.worlds, suite.spec.action.size))
@@ -58,7 +60,7 @@ def main() -> None:
             way()
             taken[name].append(time.perf_counter() - begin)
     rate = {name: options.worlds / statistics.median(seconds[1:]) for name, seconds in taken.items()}
-    print(f"push, {options.worlds} worlds, {options.pixels} x {options.pixels} pixels, images a second:")
+    print(f"push, {options.worlds} worlds, {options.size} pixels, images a second:")
     for name, found in rate.items():
         print(f"  {name:8s}{found:8.0f}   {found / rate['bare']:.2f} of bare")
 

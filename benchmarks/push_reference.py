@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--scenes", type=int, default=6, help="of each task")
     options = parser.parse_args()
-    suite = Push(pixels=None)  # neither looks at images
+    suite = Push(size=None)  # neither looks at images
     pairs = [(task, seed) for task in suite.tasks(options.split) for seed in range(options.scenes)]
     for name in ("demonstrator", "random"):
         episodes: list[Episode] = []

@@ -15,13 +15,13 @@ from watchtrylearn.rollouts import rollout, states
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.kitchen.objects import kitchen_names, kitchen_objects
 from watchtrylearn.suites.push.model import GOAL, RADIUS, shape_of
-from watchtrylearn.suites.push.suite import CAMERA, FAR, Push, scene, small, things
+from watchtrylearn.suites.push.suite import CAMERA, FAR, Push, scene, things
 from watchtrylearn.suites.push.textures import TEXTURES, texture
 from watchtrylearn.suites.push.world import HELD, LOOSE
 from watchtrylearn.types import SPLITS, STATE, WtlError
 
 pytestmark = pytest.mark.sim
-BLIND, SEEING = Push(None), Push(32)
+BLIND, SEEING = Push(None), Push((32, 32))
 TASKS = BLIND.tasks("test")
 STILL = np.zeros((1, 7))
 G = 9.81
@@ -126,8 +126,8 @@ def test_an_object_slides_as_far_as_friction_lets_it(direction):
 
 def test_attempts_are_the_same_at_any_number_of_threads_and_beside_any_others():
     tasks, seeds = TASKS[:5], [3, 1, 4, 1, 5]
-    many = Push(32, nthread=3).demonstrations(tasks, seeds)
-    (alone,) = Push(32, nthread=1).demonstrations(tasks[2:3], seeds[2:3])
+    many = Push((32, 32), nthread=3).demonstrations(tasks, seeds)
+    (alone,) = Push((32, 32), nthread=1).demonstrations(tasks[2:3], seeds[2:3])
     same_rest(many[2], 0, alone)
 
 
@@ -196,18 +196,18 @@ def test_nobody_succeeds_by_chance():
 
 def test_the_size_of_the_images_is_the_suites():
     assert make_suite("push").spec.observation[CAMERA].shape == (125, 125, 3)
-    assert small().spec.observation[CAMERA].shape == (64, 64, 3)
+    assert make_suite("push@80x64").spec.observation[CAMERA].shape == (64, 80, 3)
     assert CAMERA not in BLIND.spec.observation
     seen, _ = SEEING.worlds(TASKS[:1], [0]).reset()
     assert seen[CAMERA].shape == (1, 32, 32, 3)
     assert seen[STATE].shape == (1, 20)
     with pytest.raises(WtlError, match="an image has 1 to"):
-        Push(0)
+        Push((0, 4))
 
 
 def test_the_camera_sees_disk_both_objects_and_arm():
     """Each is there, where it should be, and only it changes when it is moved or painted otherwise."""
-    worlds = Push(64).worlds([TASKS[0]], [0])
+    worlds = Push((64, 64)).worlds([TASKS[0]], [0])
     worlds.reset()
     before = worlds.images()[0].astype(int)
     red = (before[..., 0] > 180) & (before[..., 1:].max(-1) < 60)
@@ -223,7 +223,7 @@ def test_the_camera_sees_disk_both_objects_and_arm():
         assert np.sign(np.argwhere(gone)[:, 1].mean() - 31.5) == np.sign(spot[0])
     other = dict(TASKS[0].parameters)
     other["texture 0"] = int(other["texture 0"]) ^ 1
-    painted = Push(64).worlds([replace(TASKS[0], parameters=tuple(other.items()))], [0])
+    painted = Push((64, 64)).worlds([replace(TASKS[0], parameters=tuple(other.items()))], [0])
     painted.reset()
     changed = np.abs(painted.images()[0].astype(int) - before).max(axis=-1) > 12
     assert 5 < changed.sum() < 200

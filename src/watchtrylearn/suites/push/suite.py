@@ -38,8 +38,7 @@ from watchtrylearn.types import (
 )
 
 CAMERA = "images.camera"
-PIXELS = 125  # along each side of the camera's images, as in the paper
-SMALL = 64  # for a laptop
+IMAGES = (125, 125)  # width and height of the camera's images (pixels), as in the paper
 TASKS: dict[Split, int] = {"train": 700, "val": 40, "test": 74}
 THIN = ("ladle", "spatula")  # kinds of which a small image shows a few pixels; left out
 SIZE = (0.060, 0.082)  # of objects: radius of the outline (m)
@@ -53,15 +52,15 @@ SHAKE = 0.02  # radians by which each joint begins elsewhere, at most
 _XYZ = ("x", "y", "z")
 
 
-def spec(pixels: int | None) -> Spec:
-    """What an episode looks like, with images of ``pixels`` x ``pixels``, or without if None."""
+def spec(size: tuple[int, int] | None) -> Spec:
+    """What an episode looks like, with images of ``size``, (width, height), or without if None."""
     slack, reach = 0.3, 2.0
     state = Channel(
         (*JOINTS, *(f"{name} velocity" for name in JOINTS), *(f"tip {c}" for c in _XYZ), *(f"goal {c}" for c in _XYZ)),
         (*(low - slack for low in LOW), *(-60.0,) * 7, *(-reach,) * 6),
         (*(high + slack for high in HIGH), *(60.0,) * 7, *(reach,) * 6),
     )
-    camera = {} if pixels is None else {CAMERA: ImageChannel(pixels, pixels)}
+    camera = {} if size is None else {CAMERA: ImageChannel(height=size[1], width=size[0])}
     return Spec(
         fps=round(1 / (TIMESTEP * SUBSTEPS)),
         horizon=100,
@@ -74,14 +73,15 @@ class Push:
     """The suite ``push``; see the module's text.
 
     Args:
-        pixels: along each side of the camera's images; None: no camera, which is how the simulation alone is tested.
+        size: of the camera's images, width and height in pixels; on the command line ``--suite push@64x64``. None: no
+            camera, for those who ask about the simulation alone.
         nthread: threads that step and draw worlds; 0 for all.
     """
 
     name = "push"
 
-    def __init__(self, pixels: int | None = PIXELS, nthread: int = 0) -> None:
-        self.pixels, self.nthread, self.spec = pixels, nthread, spec(pixels)
+    def __init__(self, size: tuple[int, int] | None = IMAGES, nthread: int = 0) -> None:
+        self.size, self.nthread, self.spec = size, nthread, spec(size)
 
     def tasks(self, split: Split) -> list[Task]:
         """The tasks of a split: both of the first pair, then both of the next."""
@@ -94,7 +94,7 @@ class Push:
         rows = [things(task) for task in tasks]
         chosen = [self.target(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
         starts = [scene(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
-        camera = None if self.pixels is None else CAMERA
+        camera = None if self.size is None else CAMERA
         return PushWorlds(self.spec, tasks, seeds, rows, starts, chosen, camera, self.nthread)
 
     def target(self, task: Task, seed: int) -> int:
@@ -121,14 +121,8 @@ class Push:
         return film(Push(None, self.nthread), episodes, on_clip=on_clip)
 
 
-def make() -> Push:
-    """With images as large as the paper's."""
-    return Push()
-
-
-def small() -> Push:
-    """With images of 64 x 64: ``--suite watchtrylearn.suites.push.suite:small``."""
-    return Push(SMALL)
+def make(size: tuple[int, int] = IMAGES) -> Push:
+    return Push(size)
 
 
 def things(task: Task) -> tuple[Thing, Thing]:
