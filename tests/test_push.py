@@ -14,8 +14,8 @@ from watchtrylearn.data.store import EpisodeStore
 from watchtrylearn.rollouts import rollout, states
 from watchtrylearn.suites import make_suite
 from watchtrylearn.suites.kitchen.objects import kitchen_names, kitchen_objects
-from watchtrylearn.suites.push.model import GOAL, RADIUS, shape_of
-from watchtrylearn.suites.push.suite import CAMERA, FAR, Push, scene, things
+from watchtrylearn.suites.push.model import CHANNEL, GOAL, RADIUS, shape_of
+from watchtrylearn.suites.push.suite import FAR, Push, scene, things
 from watchtrylearn.suites.push.textures import TEXTURES, texture
 from watchtrylearn.suites.push.world import HELD, LOOSE
 from watchtrylearn.types import SPLITS, STATE, WtlError
@@ -173,7 +173,7 @@ def test_the_demonstrator_succeeds_and_what_it_shows_is_kept(tmp_path):
     with EpisodeStore.create(tmp_path / "demos", SEEING.spec, SEEING.name, executed=True) as store:
         store.append(episodes[:2])
     for kept, made in zip(EpisodeStore.open(tmp_path / "demos").read(), episodes, strict=False):
-        np.testing.assert_array_equal(kept.observation[CAMERA], made.observation[CAMERA])
+        np.testing.assert_array_equal(kept.observation[CHANNEL], made.observation[CHANNEL])
         np.testing.assert_array_equal(kept.action, made.action)
 
 
@@ -195,11 +195,11 @@ def test_nobody_succeeds_by_chance():
 
 
 def test_the_size_of_the_images_is_the_suites():
-    assert make_suite("push").spec.observation[CAMERA].shape == (125, 125, 3)
-    assert make_suite("push@80x64").spec.observation[CAMERA].shape == (64, 80, 3)
-    assert CAMERA not in BLIND.spec.observation
+    assert make_suite("push").spec.observation[CHANNEL].shape == (125, 125, 3)
+    assert make_suite("push@80x64").spec.observation[CHANNEL].shape == (64, 80, 3)
+    assert CHANNEL not in BLIND.spec.observation
     seen, _ = SEEING.worlds(TASKS[:1], [0]).reset()
-    assert seen[CAMERA].shape == (1, 32, 32, 3)
+    assert seen[CHANNEL].shape == (1, 32, 32, 3)
     assert seen[STATE].shape == (1, 20)
     with pytest.raises(WtlError, match="an image has 1 to"):
         Push((0, 4))
@@ -233,14 +233,18 @@ def test_the_camera_sees_disk_both_objects_and_arm():
 
 
 def test_clips_show_every_moment():
-    (episode,) = BLIND.demonstrations(TASKS[:1], [2])
+    (episode,) = SEEING.demonstrations(TASKS[:1], [2])
     short = replace(
         episode,
         action=episode.action[:3],
         executed=episode.executed[:3],
         reward=episode.reward[:3],
-        observation={STATE: episode.observation[STATE][:3]},
+        observation={name: values[:3] for name, values in episode.observation.items()},
     )
     (clip,) = SEEING.film([short])
-    assert clip.shape == (4, 270, 360, 3)
-    assert (clip[0] != clip[3]).any()
+    assert clip.shape == (4, 270, 360 + 270, 3)
+    assert (clip[0, :, :360] != clip[3, :, :360]).any()
+    middle = ((np.arange(32) + 0.5) * 270 / 32).astype(int)  # of each pixel, enlarged
+    for moment in range(3):
+        shown = clip[moment][middle][:, 360 + middle]
+        np.testing.assert_array_equal(shown, short.observation[CHANNEL][moment])

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from watchtrylearn.rollouts import replayed
-from watchtrylearn.suites.push.model import CLIP, build
+from watchtrylearn.suites.push.model import CHANNEL, CLIP, build
 from watchtrylearn.suites.push.world import PushWorlds
 from watchtrylearn.suites.render import Renderer
+from watchtrylearn.suites.seen import with_seen
 from watchtrylearn.types import Episode
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ WIDTH, HEIGHT, SAMPLES = 360, 270, 2
 def film(
     blind: Push, episodes: Sequence[Episode], on_clip: Callable[[], None] | None = None
 ) -> list[UInt8[np.ndarray, "time height width 3"]]:
-    """The frames of each episode: before every step, and after the last.
+    """The frames of each episode at viewing size, before every step and after the last; beside them what was seen.
 
     ``blind`` is the suite without its camera, which replays need not draw for. ``on_clip`` is called after each clip.
     Raises ``WtlError`` if an episode holds no simulator state to replay it from.
@@ -35,7 +36,7 @@ def film(
     with ThreadPoolExecutor() as pool:
         jobs = [(worlds, i, moments[i, : len(episode) + 1]) for i, episode in enumerate(episodes)]
         for clip in pool.map(lambda job: _clip(*job), jobs):
-            clips.append(clip)
+            clips.append(with_seen(clip, episodes[len(clips)], CHANNEL))
             if on_clip:
                 on_clip()
     return clips

@@ -35,7 +35,8 @@ PRONG, APART = 0.011, 0.032  # of the fork: radius of its two prongs, half the d
 GOAL = (0.0, -0.12)  # the middle of the red disk
 RADIUS = 0.08  # of the red disk
 TALLEST = 0.13  # objects are no higher (m)
-CAMERA, CLIP = "policy", "clip"
+CAMERA, CLIP = "policy", "clip"  # cameras of the model
+CHANNEL = "images.policy"  # what the first one sees
 
 _MODEL = f"""
 <mujoco model="push">

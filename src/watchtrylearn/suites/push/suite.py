@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from watchtrylearn.ops.random import generator
 from watchtrylearn.suites.kitchen.objects import kitchen_names
 from watchtrylearn.suites.push import expert
-from watchtrylearn.suites.push.model import GOAL, HIGH, JOINTS, LOW, OBJECTS, SUBSTEPS, TIMESTEP, Thing
+from watchtrylearn.suites.push.model import CHANNEL, GOAL, HIGH, JOINTS, LOW, OBJECTS, SUBSTEPS, TIMESTEP, Thing
 from watchtrylearn.suites.push.textures import TEXTURES
 from watchtrylearn.suites.push.world import PushWorlds, Start
 from watchtrylearn.types import (
@@ -37,7 +37,6 @@ from watchtrylearn.types import (
     WtlError,
 )
 
-CAMERA = "images.camera"
 IMAGES = (125, 125)  # width and height of the camera's images (pixels), as in the paper
 TASKS: dict[Split, int] = {"train": 700, "val": 40, "test": 74}
 THIN = ("ladle", "spatula")  # kinds of which a small image shows a few pixels; left out
@@ -60,7 +59,7 @@ def spec(size: tuple[int, int] | None) -> Spec:
         (*(low - slack for low in LOW), *(-60.0,) * 7, *(-reach,) * 6),
         (*(high + slack for high in HIGH), *(60.0,) * 7, *(reach,) * 6),
     )
-    camera = {} if size is None else {CAMERA: ImageChannel(height=size[1], width=size[0])}
+    camera = {} if size is None else {CHANNEL: ImageChannel(height=size[1], width=size[0])}
     return Spec(
         fps=round(1 / (TIMESTEP * SUBSTEPS)),
         horizon=100,
@@ -94,7 +93,7 @@ class Push:
         rows = [things(task) for task in tasks]
         chosen = [self.target(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
         starts = [scene(task, seed) for task, seed in zip(tasks, seeds, strict=True)]
-        camera = None if self.size is None else CAMERA
+        camera = None if self.size is None else CHANNEL
         return PushWorlds(self.spec, tasks, seeds, rows, starts, chosen, camera, self.nthread)
 
     def target(self, task: Task, seed: int) -> int:
@@ -115,7 +114,7 @@ class Push:
     def film(
         self, episodes: Sequence[Episode], on_clip: Callable[[], None] | None = None
     ) -> list[UInt8[np.ndarray, "time height width 3"]]:
-        """The frames of each episode, larger than the policy's camera sees them and from the side."""
+        """The frames of each episode, from the side at viewing size; beside them what was seen, pixel by pixel."""
         from watchtrylearn.suites.push.film import film
 
         return film(Push(None, self.nthread), episodes, on_clip=on_clip)
