@@ -28,10 +28,9 @@ STEER = 0.04  # from here to the middle of the disk the way is straight (m)
 ARRIVED, ASTRAY = 0.02, 0.065  # from the middle of the disk (m): when the object is there, when it no longer is
 FACING = 1.1  # radians that the fork is turned at most
 FOLLOW, TURN = 14.0, 16.0  # 1/s: how fast a wrong velocity is corrected, and, squared over 4, a wrong direction
-ROLL, POSTURE = (
-    2,
-    14.0,
-)  # the joint that swings the elbow aside, for which the fork does not care; 1/s: how fast it is undone
+LIFT = 10.0  # 1/s: how fast a wrong height is corrected
+ROLL = 2  # the joint that swings the elbow aside, for which the fork does not care,
+POSTURE = 14.0  # and 1/s: how fast that is undone
 NOISE, CORRELATION = 0.06, 0.7  # of the torques, in their unit
 
 
@@ -39,9 +38,9 @@ class Expert:
     """Demonstrates in the worlds it is made for: a ``Policy``."""
 
     def __init__(self, worlds: PushWorlds) -> None:
-        self.worlds, here = worlds, np.arange(worlds.num_envs)
+        self.worlds, self.here = worlds, np.arange(worlds.num_envs)
         meant = [row[slot] for row, slot in zip(worlds.rows, worlds.target, strict=True)]
-        self.here, self.reach = here, np.array([reach_of(thing) for thing in meant])
+        self.reach = np.array([reach_of(thing) for thing in meant])
         self.drag = 9.81 * np.array([thing.mass * thing.friction for thing in meant])
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> None:
@@ -105,7 +104,7 @@ def torques(
         facing: direction of the fork about the vertical, radians; 0 faces the camera.
         force: that the tip is to press with beside that, (x, y) in N.
     """
-    upward = 10.0 * (HEIGHT - arm.tip[:, 2:])
+    upward = LIFT * (HEIGHT - arm.tip[:, 2:])
     linear = FOLLOW * (np.concatenate([velocity, upward], axis=1) - _times(arm.moving, arm.velocity))
     angular = TURN**2 / 4 * _misturned(arm, facing) - TURN * _times(arm.turning, arm.velocity)
     jacobian = np.concatenate([arm.moving, arm.turning], axis=1)

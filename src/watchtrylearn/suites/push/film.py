@@ -32,7 +32,7 @@ def film(
     """
     worlds = blind.worlds([e.task for e in episodes], [e.seed for e in episodes])
     moments = np.stack([worlds.batch.bind("qpos").copy() for _ in replayed(worlds, episodes)], axis=1)
-    clips = []
+    clips: list[np.ndarray] = []
     with ThreadPoolExecutor() as pool:
         jobs = [(worlds, i, moments[i, : len(episode) + 1]) for i, episode in enumerate(episodes)]
         for clip in pool.map(lambda job: _clip(*job), jobs):

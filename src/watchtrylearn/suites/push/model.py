@@ -176,8 +176,11 @@ def build(things: Sequence[Thing]) -> SharedModel:
 
 @functools.lru_cache(maxsize=2048)
 def shape_of(thing: Thing) -> tuple[Mesh, Mesh]:
-    """What is seen and what is touched: the piece, sized and turned on the table with the middle of its outline at the
-    origin, and the upright prism over the convex hull of that outline."""
+    """What is seen and what is touched.
+
+    The piece, sized and turned, on the table with the middle of its outline at the origin; and the upright prism over
+    the convex hull of that outline.
+    """
     seen = kitchen_object(thing.shape).visual
     low, high = seen.vertices.min(axis=0), seen.vertices.max(axis=0)
     middle = np.array([*(low + high)[:2] / 2, low[2]])
