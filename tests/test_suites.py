@@ -27,7 +27,7 @@ from watchtrylearn.worlds import Resumable
 
 PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
 SUITES = ["toy", "choices", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reach", "reacher", "tabletop"))]
-OURS = ["choices", "reach", "reach_vision", "reacher", "tabletop", "toy"]
+OURS = ["choices", "push", "reach", "reach_vision", "reacher", "tabletop", "toy"]
 ABLE = {
     "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
     "choices": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
@@ -35,6 +35,7 @@ ABLE = {
     "reach_vision": {Suite, Demonstrator, Targeted, Filmable},
     "reacher": {Suite, Demonstrator, Targeted, Rewarding, Symmetric},
     "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable, Symmetric},
+    "push": {Suite, Demonstrator, Targeted, Filmable},
 }
 
 
@@ -95,7 +96,9 @@ def test_the_camera_of_the_page_is_seen_and_stored(tmp_path):
         np.testing.assert_array_equal(kept.observation["images.front"], made.observation["images.front"])
 
 
-@pytest.mark.parametrize("name", [*SUITES, pytest.param("reach_vision", marks=pytest.mark.sim)])
+@pytest.mark.parametrize(
+    "name", [*SUITES, *(pytest.param(name, marks=pytest.mark.sim) for name in ("push", "reach_vision"))]
+)
 def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
     asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding, Symmetric)

@@ -26,6 +26,7 @@ from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.choices import Choices
+    from watchtrylearn.suites.push.suite import Push
     from watchtrylearn.suites.reach import Reach
     from watchtrylearn.suites.reach_vision import ReachVision
     from watchtrylearn.suites.reacher import Reacher
@@ -153,6 +154,8 @@ def _modules() -> dict[str, str]:
 
 @overload
 def make_suite(name: Literal["tabletop"]) -> Tabletop: ...  # for type checkers, who know more of these
+@overload
+def make_suite(name: Literal["push"]) -> Push: ...
 @overload
 def make_suite(name: Literal["reach"]) -> Reach: ...
 @overload

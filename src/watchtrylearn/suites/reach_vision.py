@@ -25,6 +25,7 @@ from watchtrylearn.suites.reach import (
     only_success,
 )
 from watchtrylearn.suites.render import Renderer
+from watchtrylearn.suites.seen import with_seen
 from watchtrylearn.types import STATE, Channel, Episode, ImageChannel, Spec, Split, Task
 
 CAMERA = "images.above"
@@ -114,9 +115,7 @@ def filmed(
     for number, episode in enumerate(episodes):
         moments = slice(0, len(episode) + 1)
         drawn = renderer([episode.task], CLIP, steady=True).images(joints[number, moments], blocks[number, moments])
-        if CAMERA in episode.observation:
-            drawn = np.concatenate([drawn, _enlarged(_seen(episode))], axis=2)
-        clips.append(drawn)
+        clips.append(with_seen(drawn, episode, CAMERA))
         if on_clip:
             on_clip()
     return clips
@@ -131,18 +130,3 @@ def replay(
     worlds.close()
     joints, blocks = (np.stack(each, axis=1) for each in zip(*seen, strict=True))
     return joints, blocks
-
-
-def _seen(episode: Episode) -> UInt8[np.ndarray, "time height width 3"]:
-    """What the camera saw before every step and after the last one (where nobody noted that, the one before)."""
-    images = episode.observation[CAMERA]
-    return np.concatenate([images, episode.final.get(CAMERA, images[-1])[None]])
-
-
-def _enlarged(images: UInt8[np.ndarray, "time height width 3"]) -> UInt8[np.ndarray, "time tall wide 3"]:
-    """Every pixel as a rectangle, in images as high as a clip."""
-    height, width = images.shape[1:3]
-    tall = CLIP[1]
-    wide = 2 * round(tall * width / height / 2)
-    found: np.ndarray = images[:, np.arange(tall) * height // tall][:, :, np.arange(wide) * width // wide]
-    return found
