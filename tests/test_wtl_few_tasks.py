@@ -26,7 +26,7 @@ TINY = [
     "one_shot.fold_steps=2",
     "bc.fold_steps=2",
 ]
-TRAININGS = [(4, "all", 0), (4, "none", 0), (4, "none", 1), (4, "relabelled", 0)]
+TRAININGS = [(4, "all", 0), (4, "none", 0), (4, "none", 1)]
 
 
 @pytest.fixture
@@ -44,27 +44,23 @@ def test_every_training_has_its_rows_and_the_document_grows_by_each(command, tmp
     overall = [r for r in document["rows"] if r["family"] == "all" and r["subset"] == "all"]
     entries = [("bc", 0), ("one_shot", 0), ("trials_only", 1), ("watch_try_learn", 1)]
     found = [(r["remedies"], r["method"], r["trials"]) for r in overall]
-    assert found == [(remedies, *entry) for remedies in ("none", "relabelled", "all") for entry in entries]
-    assert {r["remedies"]: list(r["of_seeds"]) for r in overall} == {
-        "none": ["0", "1"],
-        "relabelled": ["0"],
-        "all": ["0"],
-    }
+    assert found == [(remedies, *entry) for remedies in ("none", "all") for entry in entries]
+    assert {r["remedies"]: list(r["of_seeds"]) for r in overall} == {"none": ["0", "1"], "all": ["0"]}
     assert {r["training_tasks"] for r in overall} == {4}
     assert [sorted({r["remedies"] for r in each["rows"]}) for each in published] == [
-        ["all"], ["all", "none"], ["all", "none"], ["all", "none", "relabelled"],
+        ["all"], ["all", "none"], ["all", "none"],
     ]  # fmt: skip
 
     compared = [c for c in document["comparisons"] if c["subset"] == "all"]
     gains = [(c["remedies"], c["first"]["method"], c["n"]) for c in compared if c["first"] == c["second"]]
-    assert gains == [(remedies, method, 16) for remedies in ("relabelled", "all") for method, _ in entries]  # of seed 0
+    assert gains == [("all", method, 16) for method, _ in entries]  # of seed 0
     rates = {(r["remedies"], r["method"]): r["of_seeds"]["0"] for r in overall}
     for c in compared:
         if c["first"] == c["second"]:
             method = c["first"]["method"]
             assert c["difference"] == pytest.approx(rates[c["remedies"], method] - rates["none", method])
     over_trials_only = [c["remedies"] for c in compared if c["second"]["method"] != c["first"]["method"]]
-    assert over_trials_only == ["none", "relabelled", "all"]
+    assert over_trials_only == ["none", "all"]
 
     tried = [
         (t["training_tasks"], t["remedies"], t["seed"], t["method"], t["trials"]) for t in document["training_trials"]
@@ -74,13 +70,11 @@ def test_every_training_has_its_rows_and_the_document_grows_by_each(command, tmp
 
 def test_what_tells_a_reader_most_is_trained_first():
     order = list(map(tuple, wtl_few_tasks.trainings()))
-    assert order[:4] == [(65, "all", 0), (65, "none", 0), (32, "all", 0), (32, "none", 0)]
-    assert order[-3:] == [(65, remedy, 0) for remedy in ("symmetries", "honest trials", "relabelled")]
-    curve, seeds = order[:12], order[12:20]
-    assert {(tasks, remedies) for tasks, remedies, _ in curve} == {
-        (tasks, remedies) for tasks in (16, 32, 65, 130, 260, 520) for remedies in ("all", "none")
-    }
-    assert set(seeds) == {(tasks, r, seed) for tasks in (65, 520) for r in ("all", "none") for seed in (1, 2)}
+    both = ("all", "none")
+    assert order[:6] == [(65, remedies, seed) for seed in (0, 1, 2) for remedies in both]
+    assert order[6:16] == [(tasks, remedies, 0) for tasks in (32, 130, 16, 260, 520) for remedies in both]
+    assert order[16:19] == [(65, remedy, 0) for remedy in ("symmetries", "honest trials", "relabelled")]
+    assert order[19:] == [(520, remedies, seed) for seed in (1, 2) for remedies in both]
     assert len({training.folder for training in wtl_few_tasks.trainings()}) == len(order)
 
 
