@@ -9,18 +9,8 @@ usage: python benchmarks/reacher_reference.py
 import numpy as np
 import torch
 
-from watchtrylearn.suites.reacher import (
-    DAMPING,
-    GEAR,
-    HORIZON,
-    INERTIA,
-    LINKS,
-    SUBSTEPS,
-    TIMESTEP,
-    Reacher,
-    ReacherWorlds,
-    postures,
-)
+from watchtrylearn.suites.reacher import GEAR, HORIZON, SUBSTEPS, TIMESTEP, Reacher, ReacherWorlds
+from watchtrylearn.suites.two_link import DAMPING, INERTIA, LINKS, postures
 
 SCENES, STEPS = 24, 2500
 RUN_UP = 8  # control steps of full acceleration, then as many of braking, in the first guess

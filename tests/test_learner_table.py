@@ -21,7 +21,7 @@ def test_a_row_is_of_its_class(entry: LearnerEntry) -> None:
     assert (entry.starts_from is not None) == isinstance(learner, Successor)
     assert entry.has_source == isinstance(learner, Sourced)
     assert isinstance(entry.sampling(learner.config), Indexing)
-    assert entry.image_frames(learner.config) is None
+    assert (entry.image_frames(learner.config) is not None) == (entry.name in ("mil", "lstm"))
     assert entry.label
     assert entry.summary
 

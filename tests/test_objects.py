@@ -13,7 +13,14 @@ from scipy.spatial import ConvexHull
 from watchtrylearn.suites.kitchen import objects
 from watchtrylearn.suites.kitchen.kitchenware import KINDS
 from watchtrylearn.suites.kitchen.meshes import Mesh, barrel, extent_y, hull, merge, revolve, shell, smooth, sweep
-from watchtrylearn.suites.kitchen.objects import PARTS, KitchenObject, centre_of_mass, kitchen_objects
+from watchtrylearn.suites.kitchen.objects import (
+    PARTS,
+    KitchenObject,
+    centre_of_mass,
+    kitchen_names,
+    kitchen_object,
+    kitchen_objects,
+)
 from watchtrylearn.types import SPLITS
 
 OBJECTS = kitchen_objects()
@@ -79,6 +86,13 @@ def test_a_barrel_presents_flat_sides_to_the_fingers() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ library
+
+
+def test_objects_are_named_and_drawn_one_by_one_as_all_together() -> None:
+    for split in SPLITS:
+        named = kitchen_names(split)
+        assert [(item.name, item.kind) for item in kitchen_objects(split)] == list(named.items())
+    assert all(kitchen_object(item.name) is item for item in OBJECTS)
 
 
 def test_the_library_is_large_varied_and_split_by_object() -> None:

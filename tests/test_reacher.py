@@ -19,7 +19,8 @@ from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.reporting import tables
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites import Demonstrator, Suite, make_suite, reacher
-from watchtrylearn.suites.reacher import SPEC, Reacher, fingertip, postures, reachable, scene
+from watchtrylearn.suites.reacher import SPEC, Reacher, scene
+from watchtrylearn.suites.two_link import fingertip, postures, reachable
 from watchtrylearn.types import ENVIRONMENT, STATE, Context, WtlError
 
 pytestmark = pytest.mark.sim

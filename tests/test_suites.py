@@ -26,12 +26,16 @@ from watchtrylearn.types import ENVIRONMENT, STATE, WtlError
 from watchtrylearn.worlds import Resumable
 
 PAGE = Path(__file__).parents[1] / "docs" / "suites.md"
-SUITES = ["toy", "choices", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reacher", "tabletop"))]
+SUITES = ["toy", "choices", *(pytest.param(name, marks=pytest.mark.sim) for name in ("reach", "reacher", "tabletop"))]
+OURS = ["choices", "push", "reach", "reach_vision", "reacher", "tabletop", "toy"]
 ABLE = {
     "toy": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
     "choices": {Suite, Demonstrator, Targeted, Ambiguous, Rewarding, Symmetric},
+    "reach": {Suite, Demonstrator, Targeted, Filmable, Rewarding},
+    "reach_vision": {Suite, Demonstrator, Targeted, Filmable},
     "reacher": {Suite, Demonstrator, Targeted, Rewarding, Symmetric},
     "tabletop": {Suite, Demonstrator, Targeted, Ambiguous, Filmable, Symmetric},
+    "push": {Suite, Demonstrator, Targeted, Filmable},
 }
 
 
@@ -53,12 +57,12 @@ class Anything:
 def test_a_new_suite_is_one_folder(place, tmp_path, monkeypatch):
     """Or one file: it is listed without being imported, made on use, and nothing else says its name."""
     name = place.split("/")[0].removesuffix(".py")
-    assert suite_names() == ["choices", "reacher", "tabletop", "toy"]
+    assert suite_names() == OURS
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("import mark_of_import\n\n\ndef make():\n    return mark_of_import.SUITE\n")
     (tmp_path / "helpers.py").write_text("def made():\n    return 7\n")  # no suite
     monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(tmp_path)])
-    assert suite_names() == sorted([name, "choices", "reacher", "tabletop", "toy"])
+    assert suite_names() == sorted([name, *OURS])
     with pytest.raises(ModuleNotFoundError, match="mark_of_import"):
         make_suite(name)
     suite = make_suite("toy")
@@ -92,7 +96,9 @@ def test_the_camera_of_the_page_is_seen_and_stored(tmp_path):
         np.testing.assert_array_equal(kept.observation["images.front"], made.observation["images.front"])
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize(
+    "name", [*SUITES, *(pytest.param(name, marks=pytest.mark.sim) for name in ("push", "reach_vision"))]
+)
 def test_a_suite_declares_what_it_can_do(name):
     suite = make_suite(name)
     asked = (Suite, Demonstrator, Targeted, Ambiguous, Filmable, Rewarding, Symmetric)
@@ -100,7 +106,7 @@ def test_a_suite_declares_what_it_can_do(name):
     assert isinstance(suite.worlds(suite.tasks("test")[:1], [0]), Resumable)
 
 
-@pytest.mark.parametrize("name", SUITES[:3])
+@pytest.mark.parametrize("name", SUITES[:4])
 def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
     """Of experts, who get some, and of random commands, some of them beyond the bounds."""
     suite = make_suite(name)
@@ -121,3 +127,13 @@ def test_the_reward_as_a_function_is_what_the_worlds_pay(name):
 def test_a_file_without_its_function_is_told_how_to_name_it() -> None:
     with pytest.raises(WtlError, match=r"'robot.py' does not say which function makes it; write robot.py:make"):
         make_suite("robot.py")
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("toy@40x32", "suite 'toy' has no camera whose images could have another size, so it cannot be toy@40x32"),
+    ("toy@big", "the size of images is WIDTHxHEIGHT, as in toy@40x32, not 'big'"),
+    ("toys@40x32", "unknown suite 'toys'; did you mean 'toy'"),
+])  # fmt: skip
+def test_a_size_of_images_that_cannot_be_had_is_refused(name: str, told: str) -> None:
+    with pytest.raises(WtlError, match=re.escape(told)):
+        make_suite(name)

@@ -14,7 +14,11 @@ import torch
 from watchtrylearn.errors import suggestion
 from watchtrylearn.learners.bc import BC, BCConfig
 from watchtrylearn.learners.contextual import Contextual, ContextualConfig
+from watchtrylearn.learners.lstm import LSTM, LSTMConfig
+from watchtrylearn.learners.lstm_attention import LSTMAttention, LSTMAttentionConfig
+from watchtrylearn.learners.mil import MIL, MILConfig
 from watchtrylearn.learners.one_shot import OneShot, OneShotConfig
+from watchtrylearn.learners.random import Random, RandomConfig
 from watchtrylearn.learners.trials_only import TrialsOnly, TrialsOnlyConfig
 from watchtrylearn.learners.watch_try_learn import WatchTryLearn, WatchTryLearnConfig
 from watchtrylearn.system.config import from_json
@@ -118,6 +122,35 @@ LEARNERS = (
         label="Watch-Try-Learn",
         summary="the retrial policy, from demonstration + trials + outcomes",
         uses_trials=True,
+    ),
+    LearnerEntry(
+        name="mil",
+        learner=MIL,
+        config=MILConfig,
+        label="MIL",
+        summary="meta-imitation: weights that a gradient step on a demonstration adapts",
+    ),
+    LearnerEntry(
+        name="random",
+        learner=Random,
+        config=RandomConfig,
+        label="random actions",
+        summary="random actions (there is nothing to train)",
+        uses_demos=False,
+    ),
+    LearnerEntry(
+        name="lstm",
+        learner=LSTM,
+        config=LSTMConfig,
+        label="LSTM",
+        summary="the recurrent policy, which reads a demonstration",
+    ),
+    LearnerEntry(
+        name="lstm_attention",
+        learner=LSTMAttention,
+        config=LSTMAttentionConfig,
+        label="LSTM + attention",
+        summary="the recurrent policy that attends to the thing a demonstration is about",
     ),
 )
 

@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import nn
 
 from watchtrylearn.nn.blocks import mean_present, mlp, signed_success, take_frames
+from watchtrylearn.nn.policy_net import EyeConfig
 from watchtrylearn.nn.scaling import Scaling
-from watchtrylearn.nn.views import TargetView, View, WholeView, last_observation, whole
+from watchtrylearn.nn.views import SeeingView, TargetView, View, WholeView, last_observation, whole
 from watchtrylearn.ops.frames import spread_frames
 from watchtrylearn.ops.interaction import nearest_approach
 from watchtrylearn.types import ENVIRONMENT, STATE, ContextBatch, EpisodeBatch, Spec, WtlError
@@ -227,20 +228,26 @@ class FlatEncoder(nn.Module):
 
 
 class LastFrameEncoder(nn.Module):
-    """The contextual policy's embedding (MIL, section 5.1): nothing but the last observation of the demonstration."""
+    """The contextual policy's embedding (MIL, section 6): nothing but the last observation of the demonstration.
+
+    ``eye``: cameras are looked at too, of the demonstration and of the present moment; None: numbers alone.
+    """
 
     name = "last_frame"
-    cameras = False
 
-    def __init__(self, spec: Spec, code: int) -> None:
+    def __init__(self, spec: Spec, code: int, eye: EyeConfig | None = None) -> None:
         super().__init__()
-        self.view: View = WholeView(spec)
-        self.embed = mlp((spec.state_size + spec.environment_size, 100, code))
+        self.cameras = eye is not None
+        self.view: View = WholeView(spec) if eye is None else SeeingView(spec, eye)
+        self.embed = mlp((self.view.size, 100, code))
 
     def forward(
         self, context: ContextBatch, scene: Mapping[str, Shaped[torch.Tensor, "task ..."]], scaling: Scaling
     ) -> Belief:
-        code = mean_present(self.embed(last_observation(context.demos, scaling)), context.demos)
+        last = last_observation(context.demos, scaling)
+        if isinstance(self.view, SeeingView):
+            last = self.view.joined({name: each[..., -1, :, :, :] for name, each in context.demos.images.items()}, last)
+        code = mean_present(self.embed(last), context.demos)
         return Belief(code.new_zeros(len(code), 1), code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
@@ -76,6 +77,11 @@ class Scaling(nn.Module):
     ) -> Float[torch.Tensor, "*#batch act"]:
         """Suite units -> network units, for the one action that follows each ``state``."""
         return self.chunk_in(action.unsqueeze(-2), state).squeeze(-2)
+
+    def command(self, action: Float[torch.Tensor, "world act"], state: Float[torch.Tensor, "world size"]) -> np.ndarray:
+        """Network units -> what is sent to the worlds, within its bounds: the inverse of ``action``."""
+        found = self.chunk_out(action[:, None], state)[:, 0].cpu().numpy().astype(np.float64)
+        return np.clip(found, self.spec.action.low, self.spec.action.high)
 
     def _relative(self, actions: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         return actions - state[..., : actions.shape[-1]] if self.spec.commands_state else actions

@@ -7,8 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
+from torch import nn
 
 from watchtrylearn.nn.blocks import take_frames
+from watchtrylearn.nn.policy_net import Eye, EyeConfig
 from watchtrylearn.nn.scaling import Scaling
 from watchtrylearn.ops.interaction import acted_on
 from watchtrylearn.types import ENVIRONMENT, STATE, EpisodeBatch, Spec
@@ -48,6 +50,36 @@ class WholeView:
         scaling: Scaling,
     ) -> Float[torch.Tensor, "task frame feature"]:
         return whole(observation, scaling)
+
+
+class SeeingView(nn.Module):
+    """As ``WholeView``, and what the cameras show beside the numbers."""
+
+    def __init__(self, spec: Spec, eye: EyeConfig) -> None:
+        super().__init__()
+        self.names = list(spec.images)
+        eyes = [Eye(eye, camera) for camera in spec.images.values()]
+        self.eyes = nn.ModuleList(eyes)
+        self.size = spec.state_size + spec.environment_size + sum(each.size for each in eyes)
+
+    def target_of(self, query: EpisodeBatch) -> Int[torch.Tensor, "task"]:
+        return torch.zeros_like(query.length)
+
+    def features(
+        self,
+        observation: Mapping[str, Shaped[torch.Tensor, "task frame ..."]],
+        target: Int[torch.Tensor, "task"],
+        scaling: Scaling,
+    ) -> Float[torch.Tensor, "task frame feature"]:
+        return self.joined(observation, whole(observation, scaling))
+
+    def joined(
+        self, images: Mapping[str, Shaped[torch.Tensor, "*batch ..."]], numbers: Float[torch.Tensor, "*batch size"]
+    ) -> Float[torch.Tensor, "*batch feature"]:
+        """What each camera shows, then the numbers."""
+        batch = numbers.shape[:-1]
+        seen = [eye(images[name].flatten(0, len(batch) - 1)) for name, eye in zip(self.names, self.eyes, strict=True)]
+        return torch.cat([*(each.unflatten(0, batch) for each in seen), numbers], -1)
 
 
 class TargetView:

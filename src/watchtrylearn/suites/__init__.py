@@ -9,6 +9,7 @@ know about it. What else a suite can do it says by having the methods of further
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ from watchtrylearn.types import Episode, Spec, Split, Task, WtlError
 
 if TYPE_CHECKING:
     from watchtrylearn.suites.choices import Choices
+    from watchtrylearn.suites.push.suite import Push
+    from watchtrylearn.suites.reach import Reach
+    from watchtrylearn.suites.reach_vision import ReachVision
     from watchtrylearn.suites.reacher import Reacher
     from watchtrylearn.suites.tabletop.suite import Tabletop
     from watchtrylearn.suites.toy import Toy
@@ -151,6 +155,12 @@ def _modules() -> dict[str, str]:
 @overload
 def make_suite(name: Literal["tabletop"]) -> Tabletop: ...  # for type checkers, who know more of these
 @overload
+def make_suite(name: Literal["push"]) -> Push: ...
+@overload
+def make_suite(name: Literal["reach"]) -> Reach: ...
+@overload
+def make_suite(name: Literal["reach_vision"]) -> ReachVision: ...
+@overload
 def make_suite(name: Literal["reacher"]) -> Reacher: ...
 @overload
 def make_suite(name: Literal["toy"]) -> Toy: ...
@@ -161,12 +171,14 @@ def make_suite(name: str) -> Suite: ...
 def make_suite(name: str) -> Suite:
     """The suite registered under ``name``; an unknown name is refused with the nearest right one.
 
+    ``"NAME@40x32"`` is suite NAME with images of that width and height, if its camera's images can have another size.
     ``"module:make"`` or ``"path.py:make"`` runs code from outside: the suite that function ``make`` of it returns.
     """
     if is_outside(name):
         outside: Suite = outside_suite(name)
         return outside
     known = _modules()
+    name, at, size = name.partition("@")
     if name not in known:
         if name.endswith(".py"):
             raise WtlError(f"suite {name!r} does not say which function makes it; write {name}:make")
@@ -179,5 +191,17 @@ def make_suite(name: str) -> Suite:
                 f"suite {name!r} needs {error.name}, which is not installed: pip install 'watchtrylearn[sim]'"
             ) from error
         raise
-    suite: Suite = module.make()
+    suite: Suite = module.make(**_sized(name, module.make, size)) if at else module.make()
     return suite
+
+
+def _sized(name: str, make: Callable[..., Suite], size: str) -> dict[str, tuple[int, int]]:
+    """The argument of ``make`` for images of ``size``, WIDTHxHEIGHT."""
+    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", size)
+    if found is None:
+        raise WtlError(f"the size of images is WIDTHxHEIGHT, as in {name}@40x32, not {size[:60]!r}")
+    if "size" not in inspect.signature(make).parameters:
+        raise WtlError(
+            f"suite {name!r} has no camera whose images could have another size, so it cannot be {name}@{size}"
+        )
+    return {"size": (int(found[1]), int(found[2]))}

@@ -27,6 +27,7 @@ from watchtrylearn.ops.random import generator
 from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.rollouts import rollout
 from watchtrylearn.suites.physics import advance
+from watchtrylearn.suites.two_link import DAMPING, INERTIA, LINKS, fingertip, postures, reachable, wrapped
 from watchtrylearn.types import (
     ACTION,
     ENVIRONMENT,
@@ -44,13 +45,12 @@ from watchtrylearn.worlds import begin, commands, describe
 
 TIMESTEP, SUBSTEPS = 0.01, 2  # seconds; physics steps in a control step
 HORIZON = 50  # control steps: one second
-LINKS = (0.1, 0.11)  # metres, from joint to joint and from joint to fingertip
 SQUARE = 0.2  # targets lie within +-SQUARE metres of the first joint, in x and in y,
 APART = 0.1  # and at least this far from each other
 BEGIN = 0.1  # joints begin within +-BEGIN radians of the stretched arm, at rest
 NEAR = 0.02  # metres: how close counts as reached
 FARTHEST = sum(LINKS) + SQUARE * np.sqrt(2)  # no target is farther from any fingertip
-GEAR, DAMPING, INERTIA = 200.0, 1.0, 1.0  # of both joints: torque of the command 1, friction, rotor
+GEAR = 200.0  # torque of the command 1, in both joints
 
 MODEL = f"""
 <mujoco model="two-link reacher">
@@ -196,20 +196,6 @@ def scene(task: Task, seed: int) -> tuple[Float[np.ndarray, "joint"], Float[np.n
             return joints, targets
 
 
-def fingertip(joints: Float[np.ndarray, "*world joint"]) -> Float[np.ndarray, "*world dim"]:
-    """Where the fingertip is, (x, y) in metres, for (shoulder, elbow) in radians."""
-    upper, lower = joints[..., 0], joints.sum(-1)
-    x = LINKS[0] * np.cos(upper) + LINKS[1] * np.cos(lower)
-    return np.stack([x, LINKS[0] * np.sin(upper) + LINKS[1] * np.sin(lower)], -1)
-
-
-def reachable(target: Float[np.ndarray, "*world dim"]) -> Float[np.ndarray, "*world dim"]:
-    """The point nearest to the target that the fingertip can reach: itself within the ring of the arm's reach."""
-    distance = np.linalg.norm(target, axis=-1, keepdims=True)
-    nearest: np.ndarray = target * np.clip(distance, abs(LINKS[0] - LINKS[1]), sum(LINKS)) / np.maximum(distance, 1e-9)
-    return nearest
-
-
 # --------------------------------------------------------------------------------------------------- worlds
 
 
@@ -333,30 +319,13 @@ def command(
     distance at e; SOFT (radians) bounds it at the target. For a joint that a command accelerates by GEAR times itself
     the regulator of the cost w e^2 + a^2 is a = sqrt(w) e - sqrt(2 sqrt(w) / GEAR) velocity.
     """
-    way = _wrapped(postures(target) - joints[:, None])
+    way = wrapped(postures(target) - joints[:, None])
     distance = np.linalg.norm(way, axis=-1)
     nearer = distance.argmin(-1)[:, None]
     error, size = np.take_along_axis(way, nearer[..., None], 1)[:, 0], np.take_along_axis(distance, nearer, 1)
     spring = np.sqrt(WEIGHT / (size + SOFT))
     sent: np.ndarray = np.clip(spring * error - BRAKE * np.sqrt(2 * spring / GEAR) * velocity, -1.0, 1.0)
     return sent
-
-
-def postures(target: Float[np.ndarray, "world dim"]) -> Float[np.ndarray, "world posture joint"]:
-    """Both joint angles (radians) that bring the fingertip to the target, or as near to it as it can come."""
-    first, second = LINKS
-    reach = np.clip(np.linalg.norm(target, axis=-1), abs(first - second), first + second)
-    bend = np.arccos(np.clip((reach**2 - first**2 - second**2) / (2 * first * second), -1.0, 1.0))
-    elbow = np.stack([bend, -bend], -1)
-    toward = np.arctan2(target[:, 1], target[:, 0])[:, None]
-    shoulder = toward - np.arctan2(second * np.sin(elbow), first + second * np.cos(elbow))
-    return np.stack([_wrapped(shoulder), elbow], -1)
-
-
-def _wrapped(angle: np.ndarray) -> np.ndarray:
-    """The same angle within [-pi, pi)."""
-    wrapped: np.ndarray = (angle + np.pi) % (2 * np.pi) - np.pi
-    return wrapped
 
 
 class Expert:

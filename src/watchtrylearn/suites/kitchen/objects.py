@@ -73,6 +73,7 @@ def _grasp_point(kind: str, shape: Shape, height: float) -> Float[np.ndarray, "3
     return np.array([x, 0.0, 0.5 * (near[:, 2].min() + near[:, 2].max())])
 
 
+@functools.cache
 def _make(kind: str, number: int) -> KitchenObject:
     rng = generator("kitchenware", kind, number)
     draw, palette = KINDS[kind]
@@ -84,7 +85,7 @@ def _make(kind: str, number: int) -> KitchenObject:
     colour = np.clip(np.asarray(palette[number % len(palette)]) + rng.uniform(-0.04, 0.04, 3), 0.0, 1.0)
     litres = 1e3 * sum(part.volume for part in parts)
     return KitchenObject(
-        name=f"{kind.replace(' ', '-')}-{number:02d}",
+        name=_name(kind, number),
         kind=kind,
         split=SPLIT_OF[number],
         visual=visual,
@@ -98,9 +99,25 @@ def _make(kind: str, number: int) -> KitchenObject:
     )
 
 
+def _name(kind: str, number: int) -> str:
+    return f"{kind.replace(' ', '-')}-{number:02d}"
+
+
 @functools.cache
 def _library() -> tuple[KitchenObject, ...]:
     return tuple(_make(kind, number) for kind in KINDS for number in range(PER_KIND))
+
+
+def kitchen_names(split: Split) -> dict[str, str]:
+    """Name -> kind of every object of a split, in the order of ``kitchen_objects``; nothing is drawn for it."""
+    numbers = [number for number in range(PER_KIND) if SPLIT_OF[number] == split]
+    return {_name(kind, number): kind for kind in KINDS for number in numbers}
+
+
+def kitchen_object(name: str) -> KitchenObject:
+    """The object of this name, drawn alone."""
+    kind, _, number = name.rpartition("-")
+    return _make(kind.replace("-", " "), int(number))
 
 
 def kitchen_objects(split: Split | None = None) -> list[KitchenObject]:

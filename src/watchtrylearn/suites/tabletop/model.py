@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from watchtrylearn.suites.kitchen.objects import PARTS, KitchenObject, Mesh
+from watchtrylearn.suites.slots import add_mesh, compiled, filled
 
 SUBSTEPS = 20  # of TIMESTEP: one control step of 0.1 s
 TIMESTEP = 0.005
@@ -120,10 +121,6 @@ _BUTTON = f"""
       </body>
     </body>"""
 
-# Fields that differ between tasks; everything else in the model is the same for all.
-GEOM_FIELDS = ("dataid", "pos", "quat", "rbound", "aabb", "rgba", "friction", "contype", "conaffinity")
-BODY_FIELDS = ("mass", "inertia", "ipos", "iquat")
-
 
 @dataclass(frozen=True)
 class ModelRow:
@@ -137,8 +134,8 @@ class ModelRow:
 class SharedModel:
     """The compiled layout and the compiled parameters of every object that may fill a slot.
 
-    ``model`` holds the first two objects; ``library`` is a model with one body per object, from which rows
-    are copied: MuJoCo's own compiler is the only source of mesh frames, bounds and inertias.
+    ``model`` holds the first two objects; ``library`` is a model with one body per object, from which rows are copied
+    (``suites/slots.py``).
     """
 
     model: mujoco.MjModel
@@ -147,27 +144,12 @@ class SharedModel:
 
     def fields(self, rows: Sequence[ModelRow]) -> dict[str, np.ndarray]:
         """MjModel fields, each (world, ...), that turn ``model`` into the models of ``rows``."""
-        fields = {f"geom_{name}": self._tiled(f"geom_{name}", len(rows)) for name in GEOM_FIELDS}
-        fields |= {f"body_{name}": self._tiled(f"body_{name}", len(rows)) for name in BODY_FIELDS}
+        slots = [{f"object{slot}": name for slot, name in enumerate(row.objects)} for row in rows]
+        fields = filled(self.model, self.library, slots)
         for world, row in enumerate(rows):
-            for slot, name in enumerate(row.objects):
-                self._fill(fields, world, slot, name)
             for slot, rgba in enumerate(row.colours):
                 fields["geom_rgba"][world, self.model.geom(f"button{slot}").id] = rgba
         return fields
-
-    def _tiled(self, field: str, worlds: int) -> np.ndarray:
-        return np.repeat(getattr(self.model, field)[None], worlds, axis=0)
-
-    def _fill(self, fields: dict[str, np.ndarray], world: int, slot: int, name: str) -> None:
-        """Copy one object's compiled parameters into a slot of one world."""
-        into, source = self.model.body(f"object{slot}"), self.library.body(name)
-        for field in BODY_FIELDS:
-            fields[f"body_{field}"][world, into.id] = getattr(self.library, f"body_{field}")[source.id]
-        geoms = into.geomadr[0] + np.arange(1 + PARTS)
-        sources = source.geomadr[0] + np.arange(1 + PARTS)
-        for field in GEOM_FIELDS:
-            fields[f"geom_{field}"][world, geoms] = getattr(self.library, f"geom_{field}")[sources]
 
 
 def build(objects: Sequence[KitchenObject]) -> SharedModel:
@@ -182,12 +164,7 @@ def build(objects: Sequence[KitchenObject]) -> SharedModel:
     for item in objects:
         _add_object(library, item, item.name)
     _add_contact_sensors(model)
-    layout = model.compile()
-    # Frames that coincide for the objects compiled into the slots need not do so for others: without this,
-    # MuJoCo's kinematics would skip the geom_pos and geom_quat that ``SharedModel.fields`` fills in.
-    layout.geom_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
-    layout.body_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
-    return SharedModel(layout, library.compile(), {item.name: item for item in objects})
+    return SharedModel(compiled(model), library.compile(), {item.name: item for item in objects})
 
 
 def _layout() -> mujoco.MjSpec:
@@ -196,16 +173,9 @@ def _layout() -> mujoco.MjSpec:
 
 
 def _add_meshes(spec: mujoco.MjSpec, item: KitchenObject) -> None:
-    _add_mesh(spec, item.name, item.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    add_mesh(spec, item.name, item.visual, collides=False)
     for i, part in enumerate(item.parts):
-        # CONVEX makes the compiler keep the hull also of meshes that fill no slot of the compiled model.
-        _add_mesh(spec, f"{item.name}/{i}", part, mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
-
-
-def _add_mesh(spec: mujoco.MjSpec, name: str, mesh: Mesh, inertia: mujoco.mjtMeshInertia) -> None:
-    added = spec.add_mesh(name=name, inertia=inertia)
-    added.uservert = np.asarray(mesh.vertices, dtype=np.float32).ravel()
-    added.userface = np.asarray(mesh.faces, dtype=np.int32).ravel()
+        add_mesh(spec, f"{item.name}/{i}", part, collides=True)
 
 
 def _add_object(spec: mujoco.MjSpec, item: KitchenObject, body: str, slot: bool = False) -> None:
