@@ -14,6 +14,7 @@ from watchtrylearn.experiments.plan import as_json, branches
 from watchtrylearn.experiments.presets import AUTHORS, read_experiment
 from watchtrylearn.learners import LEARNERS
 from watchtrylearn.learners.bc import BCConfig
+from watchtrylearn.nn.policy_net import EyeConfig
 from watchtrylearn.types import WtlError
 
 FIVE = ["bc", "contextual", "one_shot", "trials_only", "watch_try_learn"]
@@ -27,6 +28,7 @@ RESOLVED = {  # config and training of each, as they were before experiments wer
 
 LATER = {  # options that were added since, and what leaves everything as it was
     "relabelled": 0.0, "symmetries": False, "compare_scenes": False, "squared_error": False, "retrial": None,
+    "image_frames": None, "eye": as_json(EyeConfig()),
 }  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from watchtrylearn.experiments import wtl_curves
 from watchtrylearn.suites import make_suite
 
 pytestmark = pytest.mark.sim
-SMALL = [s for s in TINY if not s.startswith(("tasks=", "bc.", "contextual.", "trials_only.", "scenes="))] + [
-    "scenes=2"
-]
+SMALL = [
+    s for s in TINY if not s.startswith(("tasks=", "bc.", "contextual.", "trials_only.", "authors_", "scenes="))
+] + ["scenes=2"]
 
 
 def test_every_amount_of_data_has_its_rows(tmp_path, monkeypatch):

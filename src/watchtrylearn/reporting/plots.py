@@ -77,9 +77,16 @@ class Look:
 
 
 def look(method: str, others: Iterable[str] = ()) -> Look:
-    """The look of a method; those that are not in the table of learners follow in the order of ``others``."""
-    known = list(dict.fromkeys([*learners.learner_names(), *others, method]))
-    place = known.index(method)
+    """The look of a method, by its place in the table of learners; those that are not in it follow in the order of
+    ``others``, in colours that these do not have, as long as there are any."""
+    known, shown = learners.learner_names(), [*others, method]
+    places = {name: place for place, name in enumerate(known) if name in shown}
+    for name in dict.fromkeys(shown):
+        if name not in places:
+            taken = {place % _COLOURS for place in places.values()}
+            free = [p for p in range(len(known), len(known) + len(shown) + _COLOURS) if p not in places.values()]
+            places[name] = next((place for place in free if place % _COLOURS not in taken), free[0])
+    place = places[method]
     return Look(*_MARKERS[place % len(_MARKERS)], place % _COLOURS)
 
 
