@@ -77,7 +77,7 @@ def demo(
     """Watch, try, learn, from nothing to a report: record, train, try, train, evaluate, report.
 
     Prints the table of methods and writes results.json and report.html into the run directory (runs/PRESET unless
-    told otherwise). Takes about six minutes on two processor cores; stop it at any time, the same command continues.
+    told otherwise). Takes about five minutes on two processor cores; stop it at any time, the same command continues.
     With --pretrained it takes a minute: a few new tasks, a line for each scene, and the report.
     """
     if pretrained is not None:
@@ -246,7 +246,7 @@ def list_() -> None:
     print("learners:    " + ", ".join(learner_names()))
     print("experiments:")
     for entry in EXPERIMENTS:
-        print(f"  {entry.name:<11} {entry.summary} (suite {entry.suite})")
+        print(f"  {entry.name:<13} {entry.summary} (suite {entry.suite})")
 
 
 @app.command
