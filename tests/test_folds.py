@@ -121,6 +121,15 @@ def test_trials_are_refused_while_a_fold_is_not_trained(run: Run, seen: object) 
         model.with_suffix(".away").rename(model)
 
 
+def test_more_folds_than_tasks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    settings = ["tasks=16", "demos_per_task=2", "one_shot.folds=17", "one_shot.train.steps=2"]
+    with open_run(tmp_path, experiment("debug", settings), Display(quiet=True)) as opened:
+        steps.record(opened)
+        with pytest.raises(WtlError, match="17 folds need as many training tasks, and there are 16"):
+            steps.train(opened, "one_shot")
+    assert not (tmp_path / "one_shot").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

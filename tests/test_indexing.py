@@ -132,6 +132,11 @@ def test_the_type_of_a_sampling_chooses_the_index(sampling: Indexing, index: typ
     assert type(sampling.index(EpisodeTable.of(demos))) is index
 
 
+def test_what_had_been_watched_elsewhere_is_not_relabelled_where_demonstrations_are_of_the_scene() -> None:
+    with pytest.raises(WtlError, match=r"sampling.relabelled must be 0 where demonstrations come from the query's own"):
+        SceneSampling(relabelled=0.5)
+
+
 def test_the_choice_goes_through_json(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = LearnerEntry("watching", Watching, OfSlices, "watching", "watching")
     monkeypatch.setattr(table, "LEARNERS", (*LEARNERS, entry))

@@ -75,6 +75,11 @@ def test_what_was_made_is_not_made_again(scenes: list[Scene], usual: list[Attemp
     assert (witness.heard, witness.steps) == ([], 0)
 
 
+def test_every_attempt_notes_what_had_been_watched(scenes: list[Scene], usual: list[Attempt]) -> None:
+    assert any(scene.demos for scene in scenes)
+    assert all(a.episode.watched == tuple(demo.seed for demo in a.scene.demos) for a in usual)
+
+
 def test_attempts_at_other_scenes_are_made(scenes: list[Scene], usual: list[Attempt]) -> None:
     witness = Witness()
     elsewhere = [replace(a, scene=replace(a.scene, seed=a.scene.seed + 50)) for a in usual]

@@ -113,6 +113,8 @@ def evaluate(
                 )
                 if any(e.terms.keys() & {RAISED, HUNG} for e in episodes):  # who knows in what state these worlds are
                     worlds = None
+                shown = [tuple(demo.seed for demo in s.demos) for s in here]
+                episodes = [replace(e, watched=seeds) for e, seeds in zip(episodes, shown, strict=True)]
             attempts += [Attempt(learner.name, s, k, e) for s, e in zip(here, episodes, strict=True)]
             contexts = [c.with_trial(_as_told(e, outcome)) for c, e in zip(contexts, episodes, strict=True)]
     finally:

@@ -66,7 +66,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SceneSampling(Sampling):
-    """As ``Sampling``, but what is demonstrated comes from the query's own scene (``SceneIndex``)."""
+    """As ``Sampling``, but what is demonstrated comes from the query's own scene (``SceneIndex``). So nothing is
+    relabelled: what had been watched before a trial was in another scene."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relabelled:
+            raise WtlError("sampling.relabelled must be 0 where demonstrations come from the query's own scene")
 
     def index(self, table: EpisodeTable) -> Index:
         return SceneIndex(table, self)

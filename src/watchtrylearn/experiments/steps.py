@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from watchtrylearn.data.store import EpisodeStore, Refused
 from watchtrylearn.errors import suggestion
 from watchtrylearn.experiments.fitting import fit_method, looked_at
 from watchtrylearn.experiments.folds import explored, fold_directories, fold_of
-from watchtrylearn.experiments.plan import Method
 from watchtrylearn.experiments.run import Run, chosen_tasks, stop_if
 from watchtrylearn.learners import learner_entry, load_named
 from watchtrylearn.ops.random import generator
@@ -121,10 +120,11 @@ def train(run: Run, name: str) -> TrainSummary:
         seed=run.experiment.seed,
         symmetries=run.suite.symmetries() if isinstance(run.suite, Symmetric) else (),
     )
+    of_task = fold_of(run, material.tasks, method.folds) if method.folds else {}  # refused before anything is trained
     with timed(run, f"train {name}"):
         summary = fit_method(method, material, run.directory / name, data, run.display, start=start, device=run.device)
         for fold, directory in enumerate(fold_directories(run, name)):
-            without = _without_fold(run, method, material, fold)
+            without = _without(material, {task for task, dealt in of_task.items() if dealt == fold})
             run.display.say(
                 f"and once more without {len(material.tasks) - len(without.tasks)} of the tasks, to try those"
             )
@@ -141,12 +141,10 @@ def train(run: Run, name: str) -> TrainSummary:
     return summary
 
 
-def _without_fold(run: Run, method: Method, material: Material, fold: int) -> Material:
-    """The material of all tasks but those of a fold."""
-    of_task = fold_of(run, material.tasks, method.folds)
-    kept = {task.name for task in material.tasks if of_task[task.name] != fold}
-    rows = np.flatnonzero([name in kept for name in material.memory.tasks])
-    tasks = [task for task in material.tasks if task.name in kept]
+def _without(material: Material, left_out: Container[str]) -> Material:
+    """The material of all tasks but some, by their names."""
+    rows = np.flatnonzero([name not in left_out for name in material.memory.tasks])
+    tasks = [task for task in material.tasks if task.name not in left_out]
     return replace(material, memory=material.memory.only(rows), tasks=tasks)
 
 
