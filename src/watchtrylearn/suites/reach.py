@@ -21,17 +21,14 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Float, Int, UInt8
-from mujoco.batch import Batch
 
 from watchtrylearn.ops.noise import SmoothNoise
 from watchtrylearn.ops.random import generator
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites.physics import advance
+from watchtrylearn.suites.arm_worlds import ArmWorlds
 from watchtrylearn.suites.two_link import DAMPING, INERTIA, LINKS, fingertip, fingertip_velocity, postures
 from watchtrylearn.types import ENVIRONMENT, STATE, Channel, Episode, Observation, Scalar, Spec, Split, Task, WtlError
-from watchtrylearn.worlds import begin, commands, describe
 
 TIMESTEP, SUBSTEPS = 0.01, 5  # seconds; physics steps in a control step
 HORIZON, LAST = 50, 10  # control steps of an attempt, and those at its end in which the block must be reached
@@ -222,23 +219,15 @@ def scene(task: Task, seed: int) -> Float[np.ndarray, "block dim"]:
 # --------------------------------------------------------------------------------------------------- worlds
 
 
-class ReachWorlds(VectorEnv):
-    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``; ``nthread`` threads step them (0: all processors).
-
-    Results are bit-identical at any number of threads. The arm begins stretched along x and at rest. Every attempt
-    lasts ``HORIZON`` control steps, unless its physics break down or a command is not a number: then it ends, with the
-    worst reward there is for every step left.
+class ReachWorlds(ArmWorlds):
+    """Worlds of the suite (``ArmWorlds``), in which the arm begins stretched along x and at rest.
 
     Args:
         spec: of what is seen; the channels are the state and either ``environment_state`` or one camera.
         camera: gives the images of that camera.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
     worst_reward = -(sum(LINKS) + FARTHEST)
-    tasks: list[Task]
-    seeds: list[int]
-    episode_spec: Spec
 
     def __init__(
         self,
@@ -248,86 +237,41 @@ class ReachWorlds(VectorEnv):
         spec: Spec = SPEC,
         camera: Camera | None = None,
     ) -> None:
-        describe(self, spec, tasks, seeds)
+        super().__init__(model(), spec, tasks, seeds, nthread)
         self.meant = np.array([int(task["target"]) for task in tasks])
         self._scenes = np.stack([scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)])
-        self.batch = Batch(model(), self.num_envs, nthread)
-        names = ("qpos", "qvel", "ctrl", "mocap_pos")
-        self._qpos, self._qvel, self._ctrl, self._placed = (self.batch.bind(name) for name in names)
         self._camera = camera
-        self._ready = False
-
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``).
-
-        Which scenes they are was decided by ``suite.worlds``.
-        """
-        if seed is not None or (options or {}).keys() - {"initial_state"}:
-            raise WtlError("these worlds keep their scenes; choose others with suite.worlds(tasks, seeds)")
-        self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self._placed[..., :2] = self._scenes
-        physics, memory, _ = begin(options, self.batch.state, 2, HORIZON)
-        self.batch.state[:] = physics
-        self._count = memory[:, 0].astype(int)
-        self._ready = True
-        self._diverged = np.zeros(self.num_envs, bool)
-        self._observation = self._observe()
-        return self._copy(), {"initial_state": physics, "step": self._count.copy()}
-
-    def state(self) -> Float[np.ndarray, "world state"]:
-        """The simulator's state, steps done, and whether the attempt has ended."""
-        if not self._ready:
-            raise WtlError("call reset() before state()")
-        ended = self._diverged | (self._count >= HORIZON)
-        return np.concatenate([self.batch.state, np.stack([self._count, ended], 1)], 1)
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step (0.05 s). Actions are rounded to float32 (what is stored), then clipped to [-1, 1]."""
-        if not self._ready:
-            raise WtlError("call reset() before step()")
-        actions = np.clip(commands(actions, self.episode_spec.action, self.num_envs).astype(np.float64), -1.0, 1.0)
-        moving = ~self._diverged & (self._count < HORIZON)
-        sound = moving & np.isfinite(actions).all(axis=-1)
-        self._ctrl[sound] = actions[sound]
-        if sound.any():
-            sound = advance(self.batch, SUBSTEPS, sound, {})
-        self._diverged |= moving & ~sound
-        self._count += 1
-        for name, values in self._observe().items():
-            self._observation[name][sound] = values[sound]  # a diverged world keeps its last sound observation
+        moving, sound = self._advanced(self._clipped(actions), SUBSTEPS)
         distance = np.linalg.norm(fingertip(self._qpos) - self.place_of(self.meant), axis=-1)
-        lost = self.worst_reward * (HORIZON + 1 - self._count)
-        reward = np.where(sound, -distance, np.where(moving, lost, 0.0))
         success = sound & (distance <= NEAR) & (self._count > HORIZON - LAST)
-        truncated = (self._count >= HORIZON) & ~self._diverged
-        info = {"success": success, "diverged": self._diverged.copy(), "terms": {"distance": distance}}
-        return self._copy(), reward, self._diverged.copy(), truncated, info
+        return self._told(-distance, success, distance, moving, sound)
+
+    def _place(self) -> None:
+        self._mocap[..., :2] = self._scenes
 
     def place_of(self, block: Int[np.ndarray, "world"]) -> Float[np.ndarray, "world dim"]:
         """Where a block of every world lies, metres."""
-        found: np.ndarray = self._placed[np.arange(self.num_envs), block, :2]
+        found: np.ndarray = self._mocap[np.arange(self.num_envs), block, :2]
         return found
 
     @property
     def poses(self) -> tuple[Float[np.ndarray, "world joint"], Float[np.ndarray, "world block 3"]]:
         """Joint angles and where the blocks are, now: what a camera needs to know."""
-        return self._qpos.copy(), self._placed.copy()
+        return self._qpos.copy(), self._mocap.copy()
 
     def _observe(self) -> dict[str, np.ndarray]:
         """The channels (see ``SPEC``)."""
         tip, tip_velocity = fingertip(self._qpos), fingertip_velocity(self._qpos, self._qvel)
         seen = {STATE: np.concatenate([tip, tip_velocity, self._qpos, self._qvel], -1).astype(np.float32)}
         if self._camera is None:
-            return seen | {ENVIRONMENT: self._placed[..., :2].reshape(self.num_envs, -1).astype(np.float32)}
+            return seen | {ENVIRONMENT: self._mocap[..., :2].reshape(self.num_envs, -1).astype(np.float32)}
         (name,) = self.episode_spec.images
         return seen | {name: self._camera(*self.poses)}
-
-    def _copy(self) -> dict[str, np.ndarray]:
-        return {name: values.copy() for name, values in self._observation.items()}
 
 
 @functools.cache

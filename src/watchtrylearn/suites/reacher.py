@@ -19,14 +19,12 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float
-from mujoco.batch import Batch
 
 from watchtrylearn.ops.random import generator
 from watchtrylearn.ops.symmetry import Symmetry
 from watchtrylearn.rollouts import rollout
-from watchtrylearn.suites.physics import advance
+from watchtrylearn.suites.arm_worlds import ArmWorlds
 from watchtrylearn.suites.two_link import DAMPING, INERTIA, LINKS, fingertip, postures, reachable, wrapped
 from watchtrylearn.types import (
     ACTION,
@@ -41,7 +39,6 @@ from watchtrylearn.types import (
     Task,
     WtlError,
 )
-from watchtrylearn.worlds import begin, commands, describe
 
 TIMESTEP, SUBSTEPS = 0.01, 2  # seconds; physics steps in a control step
 HORIZON = 50  # control steps: one second
@@ -199,78 +196,32 @@ def scene(task: Task, seed: int) -> tuple[Float[np.ndarray, "joint"], Float[np.n
 # --------------------------------------------------------------------------------------------------- worlds
 
 
-class ReacherWorlds(VectorEnv):
-    """World ``i`` is ``tasks[i]`` in scene ``seeds[i]``; ``nthread`` threads step them (0: all processors).
+class ReacherWorlds(ArmWorlds):
+    """Worlds of the suite (``ArmWorlds``), in which the motors turn by the task's hidden signs."""
 
-    Results are bit-identical at any number of threads. Every episode lasts ``HORIZON`` control steps, unless its
-    physics break down or a command is not a number: then it ends, with the worst reward there is for every step left.
-    """
-
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (Gymnasium's own convention)
     worst_reward = -(FARTHEST + 2.0)
-    tasks: list[Task]
-    seeds: list[int]
 
     def __init__(self, tasks: Sequence[Task], seeds: Sequence[int], nthread: int = 0) -> None:
-        describe(self, SPEC, tasks, seeds)
+        super().__init__(_model(), SPEC, tasks, seeds, nthread)
         self.right = np.array([int(t["target"]) for t in tasks])
         self.sign = np.array([[float(t["shoulder sign"]), float(t["elbow sign"])] for t in tasks])
         scenes = [scene(task, seed) for task, seed in zip(self.tasks, self.seeds, strict=True)]
         self.joints, self.targets = np.stack([j for j, _ in scenes]), np.stack([t for _, t in scenes])
-        self.batch = Batch(_model(), self.num_envs, nthread)
-        self._qpos, self._qvel, self._ctrl, mocap = (
-            self.batch.bind(name) for name in ("qpos", "qvel", "ctrl", "mocap_pos")
-        )
-        self._ready = False
-        self._targets = mocap[..., :2]  # as they lie now; self.targets are those of the scenes
-
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Back to the start of every world's scene, or to the states in ``options`` (``worlds.Resumable``).
-
-        Which scenes they are was decided by ``suite.worlds``.
-        """
-        if seed is not None or (options or {}).keys() - {"initial_state"}:
-            raise WtlError("these worlds keep their scenes; choose others with suite.worlds(tasks, seeds)")
-        self.batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self._qpos[:] = self.joints
-        self._targets[:] = self.targets
-        physics, memory, _ = begin(options, self.batch.state, 2, HORIZON)
-        self.batch.state[:] = physics
-        self._count = memory[:, 0].astype(int)
-        self._ready = True
-        self._diverged = np.zeros(self.num_envs, bool)
-        self._observation = self._observe()
-        return self._copy(), {"initial_state": physics, "step": self._count.copy()}
-
-    def state(self) -> Float[np.ndarray, "world state"]:
-        """The simulator's state, steps done, and whether the attempt has ended."""
-        if not self._ready:
-            raise WtlError("call reset() before state()")
-        ended = self._diverged | (self._count >= HORIZON)
-        return np.concatenate([self.batch.state, np.stack([self._count, ended], 1)], 1)
+        self._targets = self._mocap[..., :2]  # as they lie now; self.targets are those of the scenes
 
     def step(
         self, actions: Float[np.ndarray, "world act"]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step (0.02 s). Actions are rounded to float32 (what is stored), then clipped to [-1, 1]."""
-        actions = np.clip(commands(actions, SPEC.action, self.num_envs).astype(np.float64), -1.0, 1.0)
-        moving = ~self._diverged & (self._count < HORIZON)
-        sound = moving & np.isfinite(actions).all(axis=-1)
-        self._ctrl[sound] = (actions * self.sign)[sound]
-        if sound.any():
-            sound = advance(self.batch, SUBSTEPS, sound, {})
-        self._diverged |= moving & ~sound
-        self._count += 1
-        for name, values in self._observe().items():
-            self._observation[name][sound] = values[sound]  # a diverged world keeps its last sound observation
+        actions = self._clipped(actions)
+        moving, sound = self._advanced(actions * self.sign, SUBSTEPS)
         distance = self._distance()
-        lost = self.worst_reward * (HORIZON + 1 - self._count)
-        reward = np.where(sound, -distance - np.square(actions).sum(-1), np.where(moving, lost, 0.0))
-        truncated = (self._count >= HORIZON) & ~self._diverged
-        info = {"success": truncated & self._near(), "diverged": self._diverged.copy()}
-        return self._copy(), reward, self._diverged.copy(), truncated, info | {"terms": {"distance": distance}}
+        success = (self._count >= HORIZON) & self._near()
+        return self._told(-distance - np.square(actions).sum(-1), success, distance, moving, sound)
+
+    def _place(self) -> None:
+        self._qpos[:] = self.joints
+        self._targets[:] = self.targets
 
     @property
     def right_target(self) -> Float[np.ndarray, "world dim"]:
@@ -297,9 +248,6 @@ class ReacherWorlds(VectorEnv):
             STATE: state.astype(np.float32),
             ENVIRONMENT: things.reshape(self.num_envs, -1).astype(np.float32),
         }
-
-    def _copy(self) -> dict[str, np.ndarray]:
-        return {name: values.copy() for name, values in self._observation.items()}
 
 
 # --------------------------------------------------------------------------------------------------- expert
