@@ -12,12 +12,13 @@ import watchtrylearn
 PACKAGE = Path(watchtrylearn.__file__).parent
 
 # A part may import the parts to its right, itself, and BASE.
-NOUNS = {"types", "spec", "errors"}
+NOUNS = {"types", "spec", "batch", "errors"}
 BASE = NOUNS | {"system", "ops"}
 ALLOWED = {
     "errors": set(),
     "spec": {"errors"},
-    "types": {"spec", "errors"},
+    "batch": set(),
+    "types": {"spec", "batch", "errors"},
     "ops": NOUNS,
     "system": NOUNS,
     "data": BASE,
